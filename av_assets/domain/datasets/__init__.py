@@ -1,0 +1,1 @@
+"""Splits, slices and frozen datasets."""

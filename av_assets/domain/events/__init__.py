@@ -1,0 +1,1 @@
+"""Detectors of driving events over signals and tracks."""

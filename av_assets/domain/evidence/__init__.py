@@ -1,0 +1,1 @@
+"""Digests, manifests and stage timing: what was made from what."""

@@ -1,0 +1,1 @@
+"""Auto-labels, annotators, agreement and verified labels."""

@@ -1,0 +1,1 @@
+"""Reading, inspecting, salvaging and ingesting drive logs."""

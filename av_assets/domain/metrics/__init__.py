@@ -1,0 +1,1 @@
+"""Evaluation of models by slice, with pictures."""

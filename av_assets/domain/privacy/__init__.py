@@ -1,0 +1,1 @@
+"""Finding and removing faces and plates; the only maker of redacted frames."""

@@ -1,0 +1,1 @@
+"""Embeddings of clips and the search over them."""

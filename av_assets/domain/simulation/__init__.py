@@ -1,0 +1,1 @@
+"""The synthetic rig: world, sensors, recorder, faults."""

@@ -1,0 +1,1 @@
+"""Bringing many clocks onto one reference grid and writing shards."""

@@ -1,0 +1,1 @@
+"""Over what the graph is partitioned, each declared once: drives, calendar, releases."""

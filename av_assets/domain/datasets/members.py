@@ -1,0 +1,32 @@
+"""What the planning of a dataset knows of one drive.
+
+Belongs here: the plain record. Does not belong here: reading it from tables or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class MemberInfo:
+    """One drive that may enter a dataset.
+
+    Attributes:
+        frames: labelled frames.
+        objects: class -> verified boxes.
+        tags: e.g. {"light": "night", "weather": "rain", "zone": "urban"}.
+        synced_shards, verified_labels: content digests of the bundles that are frozen.
+    """
+
+    drive: str
+    frames: int
+    objects: Mapping[str, int] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    synced_shards: str = ""
+    verified_labels: str = ""

@@ -1,0 +1,138 @@
+"""Message types: their names, where their stamp stands, and decoding through rosbags.
+
+Embedded definitions win over the bundled ones; a type that neither knows is left as bytes.
+Belongs here: type names, definitions, typestores. Does not belong here: files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from av_assets.domain.errors import LogError
+from av_assets.domain.logs.blocks import Channel, RawMessage
+
+_HEADERS = frozenset({"Header", "std_msgs/Header", "std_msgs/msg/Header"})
+_TIMES = frozenset({"time", "builtin_interfaces/Time", "builtin_interfaces/msg/Time"})
+_IDL_RULE = "=" * 80 + "\n"
+# Types of old databases, which carry no definitions, whose first field is a header.
+_HEADED = frozenset(
+    f"{package}/msg/{name}"
+    for package, names in {
+        "sensor_msgs": "CameraInfo CompressedImage FluidPressure Illuminance Image Imu JointState Joy LaserScan "
+        "MagneticField MultiEchoLaserScan NavSatFix PointCloud PointCloud2 Range RelativeHumidity Temperature "
+        "TimeReference BatteryState",
+        "geometry_msgs": "AccelStamped InertiaStamped PointStamped PolygonStamped PoseArray PoseStamped "
+        "PoseWithCovarianceStamped QuaternionStamped TransformStamped TwistStamped TwistWithCovarianceStamped "
+        "Vector3Stamped WrenchStamped",
+        "nav_msgs": "GridCells OccupancyGrid Odometry Path",
+        "can_msgs": "Frame",
+        "radar_msgs": "RadarScan RadarTracks",
+        "ackermann_msgs": "AckermannDriveStamped",
+    }.items()
+    for name in names.split()
+)
+
+
+def ros2_name(name: str) -> str:
+    """`sensor_msgs/Imu` -> `sensor_msgs/msg/Imu`; other names stay."""
+    parts = name.split("/")
+    return f"{parts[0]}/msg/{parts[1]}" if len(parts) == 2 else name
+
+
+def stamp_offset(msgtype: str, definition: str, encoding: str, serialization: str) -> int | None:
+    """Where seconds and nanoseconds stand in the bytes, when the first field is a header or a time; else None."""
+    if serialization not in ("cdr", "ros1"):
+        return None
+    first = _first_field(msgtype, definition, encoding)
+    if first in _HEADERS or (not first and msgtype in _HEADED):
+        return 4  # CDR: after the encapsulation; ROS 1: after seq
+    if first in _TIMES:
+        return 4 if serialization == "cdr" else 0
+    return None
+
+
+def _first_field(msgtype: str, definition: str, encoding: str) -> str:
+    """Type of the first field, empty where the definition does not tell."""
+    if encoding == "ros2idl":
+        name = re.escape(msgtype.rsplit("/", 1)[-1])
+        found = re.search(rf"struct\s+{name}\s*\{{\s*(?:@[^\n]*\n\s*)*([\w:]+)", definition)
+        return found.group(1).replace("::msg::", "/").replace("::", "/") if found else ""
+    for line in definition.split("\n" + _IDL_RULE.strip())[0].splitlines():
+        text = line.split("#", 1)[0].strip()
+        if text and "=" not in text:
+            return text.split()[0]
+    return ""
+
+
+class Decoder:
+    """Deserialises messages of one drive: one typestore for ROS 1 and one for CDR, built when first needed."""
+
+    def __init__(self, channels: Iterable[Channel]) -> None:
+        self._channels = tuple(channels)
+        self._stores: dict[str, Any] = {}
+        self._failed: dict[tuple[str, str], str] = {}
+
+    def decode(self, raw: RawMessage) -> Any:
+        """The message as a rosbags object.
+
+        Raises:
+            LogError: unknown_type when no definition is known or it cannot be parsed; bad_message when the bytes do
+                not fit the definition.
+        """
+        if raw.serialization not in ("cdr", "ros1"):
+            raise LogError(f"{raw.topic} is {raw.serialization or 'not'} encoded", code="unknown_type")
+        store = self._store(raw.serialization)
+        if raw.msgtype not in store.types:
+            why = self._failed.get((raw.serialization, raw.msgtype), "no definition is known")
+            raise LogError(f"{raw.topic}: type {raw.msgtype}: {why}", code="unknown_type")
+        decode = store.deserialize_cdr if raw.serialization == "cdr" else store.deserialize_ros1
+        try:
+            return decode(raw.data, raw.msgtype)
+        except KeyError as error:
+            raise LogError(f"{raw.topic}: type {error} is not defined", code="unknown_type") from error
+        except Exception as error:  # rosbags raises bare asserts and index errors on broken bytes
+            reason = f"{raw.topic}: not a {raw.msgtype}: {type(error).__name__}"
+            raise LogError(reason, code="bad_message") from error
+
+    def _store(self, serialization: str) -> Any:
+        if serialization not in self._stores:
+            self._stores[serialization] = self._build(serialization)
+        return self._stores[serialization]
+
+    def _build(self, serialization: str) -> Any:
+        from rosbags.typesys import Stores, get_typestore
+
+        base = get_typestore(Stores.ROS1_NOETIC if serialization == "ros1" else Stores.ROS2_JAZZY)
+        embedded: dict[str, Any] = {}
+        for channel in self._channels:
+            if channel.serialization != serialization or not channel.definition or channel.msgtype in embedded:
+                continue
+            types = self._parsed(channel)
+            embedded = {**types, **embedded}
+        store = get_typestore(Stores.EMPTY)
+        _register(store, {**base.fielddefs, **embedded}, base.fielddefs, self._failed, serialization)
+        return store
+
+    def _parsed(self, channel: Channel) -> dict[str, Any]:
+        from rosbags.typesys import get_types_from_idl, get_types_from_msg
+
+        try:
+            if channel.encoding != "ros2idl":
+                return dict(get_types_from_msg(channel.definition, channel.msgtype))
+            texts = channel.definition.split(_IDL_RULE)
+            parts = [text.split("\n", 1)[1] for text in texts if text.startswith("IDL: ")] or [channel.definition]
+            return {name: fields for part in parts for name, fields in get_types_from_idl(part).items()}
+        except Exception as error:  # one unparsable schema must not fail the recording
+            self._failed[channel.serialization, channel.msgtype] = f"definition: {type(error).__name__}"
+            return {}
+
+
+def _register(store: Any, types: dict[str, Any], bundled: Any, failed: Any, serialization: str) -> None:
+    try:
+        store.register(types)
+    except Exception as error:  # a definition that parses but makes no class
+        for name in types.keys() - bundled.keys():
+            failed[serialization, name] = f"definition: {type(error).__name__}"
+        store.register(dict(bundled))

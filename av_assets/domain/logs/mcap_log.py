@@ -1,0 +1,254 @@
+"""MCAP files: by their index where it is whole, by a scan of all records where it is not.
+
+Belongs here: opening an MCAP file and reading its blocks. Does not belong here: the scan of damaged files
+(`mcap_scan`), merging and decoding of messages.
+Format: https://mcap.dev/spec
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from av_assets.domain.errors import LogError
+from av_assets.domain.logs.blocks import Block, Channel, Damage, RawMessage, sorted_by_time
+from av_assets.domain.logs.compression import decompress
+from av_assets.domain.logs.definitions import ros2_name, stamp_offset
+from av_assets.domain.logs.formats import MCAP_MAGIC, os_error
+
+HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06
+MESSAGE_INDEX, CHUNK_INDEX, STATISTICS, DATA_END = 0x07, 0x08, 0x0B, 0x0F
+CHUNK_HEAD_BYTES = 32
+MESSAGE_HEAD_BYTES = 22
+MAX_SUMMARY_BYTES = 256 << 20
+_MESSAGE = struct.Struct("<BQHIQQ")
+_RECORD = struct.Struct("<BQ")
+
+
+class McapLog:
+    """One MCAP file. Fields as in `LogSource`; `indexed` tells whether the file's own index was used."""
+
+    format = "mcap"
+
+    def __init__(self, path: Path, salvage: bool = False) -> None:
+        """Open by the index, or by a scan when there is none, it is broken, or `salvage` asks for it.
+
+        Raises:
+            LogError: the file system refused, or it is no MCAP file at all.
+        """
+        from av_assets.domain.logs.mcap_scan import scan
+
+        self.path = path
+        self.schemas: dict[int, tuple[str, str, str]] = {}
+        self.channels: dict[int, Channel] = {}
+        self.counts: dict[int, int] = {}
+        self.blocks: list[Block] = []
+        self.chunk_channels: dict[int, dict[int, Channel]] = {}
+        self._file = open_binary(path)
+        self.size = self._file.seek(0, 2)
+        self.damage = Damage(self.size)
+        self.indexed = False
+        if not salvage:
+            try:
+                self._read_index()
+                self.indexed = True
+            except (LogError, struct.error, UnicodeDecodeError, OverflowError) as error:
+                self.__dict__.update(schemas={}, channels={}, counts={}, blocks=[])
+                if not (isinstance(error, LogError) and error.code == "no_index"):
+                    self.damage.note("no_footer" if not _is_code(error, "bad_index") else "bad_index", str(error))
+        if not self.indexed:
+            scan(self)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def bytes_at(self, offset: int, length: int) -> bytes:
+        """What the file holds there; shorter at its end."""
+        self._file.seek(offset)
+        return self._file.read(max(0, min(length, self.size - offset)))
+
+    def _read_index(self) -> None:
+        foot = self.bytes_at(max(0, self.size - 37), 37)
+        if len(foot) != 37 or not foot.endswith(MCAP_MAGIC) or foot[:9] != _RECORD.pack(FOOTER, 20):
+            raise LogError("the file ends without a footer", code="no_footer")
+        summary_start, _, crc = struct.unpack_from("<QQI", foot, 9)
+        if not summary_start:
+            raise LogError("the file was written without an index", code="no_index")
+        length = self.size - 37 - summary_start
+        if not 8 <= summary_start or not 0 <= length <= MAX_SUMMARY_BYTES:
+            raise LogError("the footer points outside of the file", code="bad_index")
+        summary = self.bytes_at(summary_start, length)
+        if crc and zlib.crc32(foot[:25], zlib.crc32(summary)) != crc:
+            raise LogError("the index has a wrong checksum", code="bad_index")
+        statistics = self._read_summary(summary)
+        self._check_index(statistics, summary_start)
+
+    def _read_summary(self, summary: bytes) -> bytes:
+        statistics = b""
+        for opcode, body in records(summary):
+            if opcode == SCHEMA:
+                self.add_schema(body)
+            elif opcode == CHANNEL:
+                self.add_channel(body)
+            elif opcode == CHUNK_INDEX:
+                self.blocks.append(_indexed_block(body))
+            elif opcode == STATISTICS:
+                statistics = body
+        return statistics
+
+    def _check_index(self, statistics: bytes, end: int) -> None:
+        """An index is used only if it agrees with itself; whatever else goes through the scan.
+
+        Raises:
+            LogError: no_index or bad_index.
+        """
+        if len(statistics) < 46:
+            raise LogError("the index has no statistics", code="no_index")
+        messages, _, _, _, _, chunks, _, _, length = struct.unpack_from("<QHIIIIQQI", statistics)
+        counts = dict(struct.iter_unpack("<HQ", statistics[46 : 46 + length - length % 10]))
+        whole = sum(counts.values()) == messages and counts.keys() <= self.channels.keys()
+        if chunks != len(self.blocks) or (messages and not chunks) or not whole:
+            code = "no_index" if not self.blocks else "bad_index"
+            raise LogError("index and statistics do not agree", code=code)
+        if any(b.offset < 8 or b.offset + b.length > end or b.start_ns > b.end_ns for b in self.blocks):
+            raise LogError("the index points outside of the data", code="bad_index")
+        self.counts = counts
+
+    def add_schema(self, body: bytes) -> None:
+        (number,) = struct.unpack_from("<H", body)
+        name, at = _text(body, 2)
+        encoding, at = _text(body, at)
+        data, _ = _blob(body, at)
+        self.schemas[number] = (name, encoding, data.decode("utf-8", "replace"))
+
+    def add_channel(self, body: bytes) -> None:
+        """Later channels of the same number replace earlier ones only when they are the same topic."""
+        number, schema = struct.unpack_from("<HH", body)
+        topic, at = _text(body, 4)
+        encoding, _ = _text(body, at)
+        name, kind, text = self.schemas.get(schema, ("", "", ""))
+        msgtype = ros2_name(name) if kind in ("ros1msg", "ros2msg", "ros2idl", "") else name
+        stamp = stamp_offset(msgtype, text, kind, encoding)
+        self.channels[number] = Channel(topic, msgtype, encoding or "cdr", text, kind, stamp)
+
+    def read(self, block: Block, wanted: frozenset[int]) -> list[RawMessage]:
+        """Messages of one block in time order; a block that does not decode is noted as lost."""
+        try:
+            return sorted_by_time(list(self.messages(self.decoded(block), wanted)))
+        except (LogError, struct.error, UnicodeDecodeError) as error:
+            code = error.code if isinstance(error, LogError) else "bad_chunk"
+            self.damage.note(code, str(error), block.length)
+            return []
+
+    def decoded(self, block: Block) -> bytes:
+        """The records of one block, its checksum verified where it has one.
+
+        Raises:
+            LogError: bad_chunk, bad_crc, chunk_too_large or unknown_compression.
+        """
+        raw = self.bytes_at(block.offset, block.length)
+        if not block.chunked:
+            return raw
+        if len(raw) < 9 + CHUNK_HEAD_BYTES or raw[0] != CHUNK:
+            raise LogError("the index points to no chunk", code="bad_chunk")
+        return decode_chunk(raw[9:])
+
+    def messages(self, data: bytes, wanted: frozenset[int]) -> Iterator[RawMessage]:
+        """Messages of the wanted channels among records.
+
+        Raises:
+            LogError: bad_chunk when a record does not fit.
+        """
+        at, end = 0, len(data)
+        channels = self.channels
+        unpack, head = _MESSAGE.unpack_from, _MESSAGE.size
+        while at + 9 <= end:
+            if data[at] != MESSAGE or at + head > end:
+                opcode, length = _RECORD.unpack_from(data, at)
+                if opcode in (SCHEMA, CHANNEL) and at + 9 + length <= end:
+                    self.learn(opcode, data[at + 9 : at + 9 + length])
+                at += 9 + length
+                continue
+            _, length, number, _, log_ns, _ = unpack(data, at)
+            following = at + 9 + length
+            if following > end or length < MESSAGE_HEAD_BYTES:
+                raise LogError("a message reaches over the end of its chunk", code="bad_chunk")
+            if number in wanted:
+                channel = channels[number]
+                yield RawMessage(
+                    channel.topic, channel.msgtype, log_ns, data[at + head : following],
+                    channel.serialization, channel.stamp_offset,
+                )  # fmt: skip
+            at = following
+        if at != end:
+            raise LogError("a record reaches over the end of its chunk", code="bad_chunk")
+
+    def learn(self, opcode: int, body: bytes) -> None:
+        """Schemas and channels inside chunks matter only to a scan: an index brings its own."""
+        if self.indexed:
+            return
+        self.add_schema(body) if opcode == SCHEMA else self.add_channel(body)
+
+
+def open_binary(path: Path) -> BinaryIO:
+    """Raises: LogError: the file system refused."""
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise os_error(error, path) from error
+
+
+def decode_chunk(body: bytes) -> bytes:
+    """The records inside a chunk record.
+
+    Raises:
+        LogError: bad_chunk, bad_crc, chunk_too_large or unknown_compression.
+    """
+    size, crc = struct.unpack_from("<QI", body, 16)
+    codec, at = _text(body, 28)
+    length = struct.unpack_from("<Q", body, at)[0] if at + 8 <= len(body) else -1
+    if length != len(body) - at - 8:
+        raise LogError("the chunk is cut", code="bad_chunk")
+    data = decompress(body[at + 8 :], codec, size)
+    if crc and zlib.crc32(data) != crc:
+        raise LogError("the chunk has a wrong checksum", code="bad_crc")
+    return data
+
+
+def records(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Opcode and body of each record; raises LogError bad_index when the last one is cut."""
+    at = 0
+    while at + 9 <= len(data):
+        opcode, length = _RECORD.unpack_from(data, at)
+        if at + 9 + length > len(data):
+            raise LogError("a record is cut", code="bad_index")
+        yield opcode, data[at + 9 : at + 9 + length]
+        at += 9 + length
+
+
+def _indexed_block(body: bytes) -> Block:
+    start_ns, end_ns, offset, length, offsets = struct.unpack_from("<QQQQI", body)
+    channels = frozenset(number for number, _ in struct.iter_unpack("<HQ", body[36 : 36 + offsets - offsets % 10]))
+    _, at = _text(body, 36 + offsets + 8)
+    _, size = struct.unpack_from("<QQ", body, at)
+    # Without message indexes the chunk may hold any channel: reading nothing would lose it silently.
+    return Block(start_ns, end_ns, offset, length, size, channels or None, True)
+
+
+def _text(body: bytes, at: int) -> tuple[str, int]:
+    data, at = _blob(body, at)
+    return data.decode("utf-8", "replace"), at
+
+
+def _blob(body: bytes, at: int) -> tuple[bytes, int]:
+    (length,) = struct.unpack_from("<I", body, at)
+    if at + 4 + length > len(body):
+        raise LogError("a string reaches over the end of its record", code="bad_index")
+    return body[at + 4 : at + 4 + length], at + 4 + length
+
+
+def _is_code(error: Exception, code: str) -> bool:
+    return isinstance(error, LogError) and error.code == code

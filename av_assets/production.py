@@ -1,0 +1,241 @@
+"""How every asset makes its bundle: read by manifest, call one pure function, publish, report.
+
+    make(work)           writes files into work.out and returns a note ("" when there is nothing to explain)
+    describe(lake, made) turns a finished bundle into catalog metadata; it sees only what was published
+
+A bundle whose `made_from` has not changed is not made again: that one rule is resume, cache and idempotence.
+Belongs here: the loop over drives, reuse, quarantine, events. Does not belong here: anything about one single asset.
+"""
+
+from __future__ import annotations
+
+import base64
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.data_version import CODE_VERSION_TAG, DATA_VERSION_TAG
+from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
+
+from av_assets.domain.errors import AvError, PoisonError, TransientError
+from av_assets.domain.evidence.digests import sha256_bytes, sha256_file
+from av_assets.domain.evidence.manifest import MadeFrom, Manifest, bundle_name
+from av_assets.domain.evidence.timing import Stopwatch
+from av_assets.policies import Policy
+from resources import quarantine
+from resources.environment import environment
+from resources.lake import Lake, object_key
+
+ALL = "all"  # the partition name of bundles that are not partitioned
+
+
+@dataclass
+class Work:
+    """What `make` gets: where to write, and the bundles to read."""
+
+    partition: str
+    out: Path
+    lake: Lake
+    inputs: Mapping[str, Manifest]
+    folder: Path
+    watch: Stopwatch = field(default_factory=Stopwatch)
+
+    def checkout(self, asset: str, *patterns: str) -> Path:
+        """The input bundle of `asset` as a local folder."""
+        target = self.folder / "in" / asset
+        if not target.exists():
+            target.mkdir(parents=True)
+        return self.lake.checkout(self.inputs[asset], target, *patterns)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished bundle and what the making took."""
+
+    manifest: Manifest
+    seconds: Mapping[str, float]
+    reused: bool
+
+
+Make = Callable[[Work], str]
+Describe = Callable[[Lake, Manifest], dict[str, Any]]
+
+
+def environment_digest() -> str:
+    """Digest of the locked environment: the same lock and interpreter give the same one."""
+    lock = environment().lock
+    locked = sha256_file(lock) if lock.is_file() else "unlocked"
+    return sha256_bytes(f"{locked} python-{platform.python_version()}".encode())
+
+
+def lineage(inputs: Sequence[Manifest], code_version: str, policies: Sequence[Policy]) -> MadeFrom:
+    return MadeFrom(
+        inputs={bundle_name(m.asset, m.partition): m.digest for m in inputs},
+        code_version=code_version,
+        policies={p.name: p.digest for p in policies},
+        environment=environment_digest(),
+    )
+
+
+def produce(
+    lake: Lake, asset: str, partition: str, made_from: MadeFrom, inputs: Mapping[str, Manifest], make: Make
+) -> Made:
+    """Make and publish one bundle, or find that it is there already."""
+    present = lake.manifest(asset, partition)
+    if present is not None and present.made_from == made_from and _is_whole(lake, present):
+        return Made(present, {}, reused=True)
+    with lake.workdir() as folder:
+        work = Work(partition, folder / "out", lake, inputs, folder)
+        work.out.mkdir()
+        note = make(work)
+        with work.watch("publish"):
+            manifest = lake.publish(asset, partition, work.out, note=note, made_from=made_from)
+        return Made(manifest, dict(work.watch.seconds), reused=False)
+
+
+def each_drive(
+    context: dg.AssetExecutionContext,
+    lake: Lake,
+    reads: Sequence[str],
+    policies: Sequence[Policy],
+    make: Make,
+    describe: Describe,
+    shared: Sequence[str] = (),
+) -> Iterator[dg.MaterializeResult]:
+    """Make the asset for each drive of the run; a bad drive goes to quarantine and the others go on.
+
+    Args:
+        reads: assets read at the same drive.
+        shared: unpartitioned assets read.
+    """
+
+    def one(drive: str) -> Made:
+        inputs = {a: lake.require(a, drive) for a in reads} | {a: lake.require(a, ALL) for a in shared}
+        made_from = lineage(list(inputs.values()), code_version(context), policies)
+        return produce(lake, asset_name(context), drive, made_from, inputs, make)
+
+    yield from record_drives(context, lake, one, describe)
+
+
+def record_drives(
+    context: dg.AssetExecutionContext, lake: Lake, one: Callable[[str], Made], describe: Describe
+) -> Iterator[dg.MaterializeResult]:
+    """Run `one` per drive and record each on its own; see docs/decisions/0004 for why a range is recorded by hand.
+
+    Yields nothing where every drive went to quarantine: Dagster then skips what follows in the run, and the run succeeds.
+    """
+    stage, keys, done, crashes = asset_name(context), list(context.partition_keys), [], []
+    for number, drive in enumerate(keys, start=1):
+        started = time.time_ns()
+        try:
+            made = one(drive)
+        except TransientError:
+            raise
+        except PoisonError as error:
+            quarantine_drive(context, lake, drive, stage, error)
+            continue
+        except AvError as error:
+            if len(keys) == 1:
+                raise
+            context.log.warning(f"{drive}: {error}")  # its input is missing: it is in quarantine further up
+            continue
+        except Exception as error:  # noqa: BLE001  one drive's crash must not take the others of the batch with it
+            if len(keys) == 1:
+                raise
+            context.log.exception(f"{drive} crashed in {stage}")
+            crashes.append((drive, error))
+            continue
+        quarantine.release(lake, drive, stage)
+        metadata = bundle_metadata(made, started) | describe(lake, made.manifest)
+        context.log.info(f"{stage} {number}/{len(keys)} {drive}: {made.manifest.note or 'done'}")
+        done.append((drive, made, metadata))
+        if len(keys) > 1:
+            context.log_event(_materialization(context, drive, made, metadata))
+    if crashes:
+        raise dg.Failure(
+            f"{len(crashes)} of {len(keys)} drives crashed in {stage}: {', '.join(d for d, _ in crashes)}",
+            metadata={d: repr(e) for d, e in crashes},
+        ) from crashes[0][1]
+    if len(keys) == 1 and done:
+        _, made, metadata = done[0]
+        yield dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(made.manifest.content))
+    elif done:
+        # The drives have their events already; this key keeps Dagster from writing one for every key of the range.
+        yield dg.MaterializeResult(metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
+
+
+def quarantine_drive(
+    context: dg.AssetExecutionContext, lake: Lake, drive: str, stage: str, error: AvError
+) -> None:
+    """Write the row, show it on the asset, and turn the fleet's completeness check red."""
+    row = quarantine.put(lake, drive, stage, error, run_id=context.run_id, now_ns=time.time_ns())
+    context.log.warning(f"quarantined {drive} at {stage}: {error}")
+    context.log_event(
+        dg.AssetObservation(stage, partition=drive, description=str(error), metadata={"state": "quarantined", **row})
+    )
+    context.instance.report_runless_asset_event(completeness(lake))
+
+
+def completeness(lake: Lake) -> dg.AssetCheckEvaluation:
+    """The fleet-level check: does every landed drive flow, and if not, why not?"""
+    rows = quarantine.listing(lake)
+    table = dg.MetadataValue.table(
+        [dg.TableRecord({k: str(r[k]) for k in ("drive", "stage", "code", "reason", "file", "remedy")}) for r in rows]
+    ) if rows else dg.MetadataValue.text("none")
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey("raw_logs"),
+        check_name="raw_logs_leave_no_drive_in_quarantine",
+        passed=not rows,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"drives": len(rows), "quarantine": table},
+    )
+
+
+def bundle_metadata(made: Made, started_ns: int) -> dict[str, Any]:
+    """What every bundle shows: size, digests, where the time went."""
+    manifest = made.manifest
+    seconds = {f"seconds/{part}": dg.MetadataValue.float(round(s, 3)) for part, s in sorted(made.seconds.items())}
+    return {
+        "files": len(manifest.files),
+        "bytes": manifest.bytes,
+        "content": manifest.content,
+        "manifest": manifest.digest,
+        "note": manifest.note or "complete",
+        "reused": made.reused,
+        "seconds/total": round((time.time_ns() - started_ns) / 1e9, 3),
+        **seconds,
+    }
+
+
+def picture(png: bytes) -> dg.MarkdownMetadataValue:
+    """A PNG that the catalog shows in place. Only pictures of redacted frames or of numbers may come here."""
+    return dg.MetadataValue.md(f"![picture](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def pictures(lake: Lake, manifest: Manifest, *names: str) -> dict[str, dg.MarkdownMetadataValue]:
+    """Those of the named PNG files that the bundle holds."""
+    held = {f.path for f in manifest.files}
+    return {Path(n).stem: picture(lake.read_bytes(manifest, n)) for n in names if n in held}
+
+
+def asset_name(context: dg.AssetExecutionContext) -> str:
+    return context.asset_key.path[-1]
+
+
+def code_version(context: dg.AssetExecutionContext) -> str:
+    return context.assets_def.code_versions_by_key.get(context.asset_key) or ""
+
+
+def _is_whole(lake: Lake, manifest: Manifest) -> bool:
+    return all(lake.store.size(object_key(f.sha256)) == f.bytes for f in manifest.files)
+
+
+def _materialization(
+    context: dg.AssetExecutionContext, drive: str, made: Made, metadata: dict[str, Any]
+) -> dg.AssetMaterialization:
+    tags = {DATA_VERSION_TAG: made.manifest.content, CODE_VERSION_TAG: code_version(context)}
+    return dg.AssetMaterialization(context.asset_key, partition=drive, metadata=metadata, tags=tags)

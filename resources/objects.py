@@ -1,0 +1,194 @@
+"""Where bytes lie: a folder or an S3 bucket behind the same six verbs.
+
+Belongs here: durable puts, conditional creates, reads and listings by key. Does not belong here: what the keys mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import unquote, urlparse
+
+from av_assets.domain.errors import AvError, EvidenceError, TransientError
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
+
+
+class ObjectStore(Protocol):
+    """Keys are relative POSIX paths. A put is seen whole or not at all."""
+
+    def get(self, key: str) -> bytes | None: ...
+    def size(self, key: str) -> int | None: ...
+    def put(self, key: str, data: bytes, *, create: bool = False) -> bool: ...
+    def put_file(self, key: str, path: Path, *, consume: bool) -> None: ...
+    def fetch(self, key: str, target: Path) -> None: ...
+    def delete(self, key: str) -> None: ...
+    def keys(self, prefix: str) -> Iterator[str]: ...
+
+
+class FolderStore:
+    """Objects are files under `root`; every put is a temporary file, fsync and rename."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def get(self, key: str) -> bytes | None:
+        try:
+            return (self.root / key).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def size(self, key: str) -> int | None:
+        try:
+            return (self.root / key).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def put(self, key: str, data: bytes, *, create: bool = False) -> bool:
+        """Write; with `create`, only where there is nothing yet. Returns whether this call wrote it."""
+        target = self._parent(key)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if create:
+                try:
+                    os.link(temporary, target)  # atomic, and fails where the target exists
+                except FileExistsError:
+                    return False
+            else:
+                temporary.replace(target)
+        except OSError as error:
+            raise _busy(error, target) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
+
+    def put_file(self, key: str, path: Path, *, consume: bool) -> None:
+        """Store the file's bytes; `consume` moves it where the file system allows."""
+        target = self._parent(key)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        try:
+            if not consume or not _renamed(path, temporary):
+                shutil.copyfile(path, temporary)
+            temporary.chmod(0o444)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise _busy(error, target) from error
+
+    def fetch(self, key: str, target: Path) -> None:
+        """A local file with the object's bytes: here a symbolic link, no copy."""
+        source = self.root / key
+        if not source.is_file():
+            raise EvidenceError("object is missing from the lake", code="missing_object", file=key)
+        target.symlink_to(source)
+
+    def delete(self, key: str) -> None:
+        (self.root / key).unlink(missing_ok=True)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        folder = self.root / prefix
+        for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+            if path.is_file() and not path.name.startswith("."):
+                yield path.relative_to(self.root).as_posix()
+
+    def _parent(self, key: str) -> Path:
+        target = self.root / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+
+class BucketStore:
+    """Objects are keys of an S3 bucket; conditional creates are the server's own."""
+
+    def __init__(self, bucket: str, prefix: str, endpoint: str | None) -> None:
+        self._bucket, self._prefix, self._endpoint = bucket, prefix, endpoint
+        self._opened: S3Store | None = None
+
+    @property
+    def _store(self) -> S3Store:
+        if self._opened is None:
+            from obstore.store import S3Store
+
+            local = (
+                {"endpoint": self._endpoint, "client_options": {"allow_http": True}} if self._endpoint else {}
+            )
+            self._opened = S3Store(self._bucket, prefix=self._prefix or None, **local)
+        return self._opened
+
+    def get(self, key: str) -> bytes | None:
+        try:
+            return bytes(self._store.get(key).bytes())
+        except FileNotFoundError:
+            return None
+
+    def size(self, key: str) -> int | None:
+        try:
+            return int(self._store.head(key)["size"])
+        except FileNotFoundError:
+            return None
+
+    def put(self, key: str, data: bytes, *, create: bool = False) -> bool:
+        from obstore.exceptions import AlreadyExistsError
+
+        try:
+            self._store.put(key, data, mode="create" if create else "overwrite")
+        except AlreadyExistsError:
+            return False
+        return True
+
+    def put_file(self, key: str, path: Path, *, consume: bool) -> None:
+        self._store.put(key, path)
+        if consume:
+            path.unlink()
+
+    def fetch(self, key: str, target: Path) -> None:
+        try:
+            stream = self._store.get(key).stream(min_chunk_size=8 << 20)
+        except FileNotFoundError as error:
+            raise EvidenceError("object is missing from the lake", code="missing_object", file=key) from error
+        with target.open("wb") as file:
+            for chunk in stream:
+                file.write(chunk)
+
+    def delete(self, key: str) -> None:
+        self._store.delete(key)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        for page in self._store.list(prefix):
+            yield from sorted(item["path"] for item in page)
+
+
+def open_store(uri: str, endpoint: str | None = None) -> FolderStore | BucketStore:
+    """The store that `file:///folder` or `s3://bucket/prefix` names."""
+    parsed = urlparse(uri)
+    if parsed.scheme == "s3":
+        return BucketStore(parsed.netloc, parsed.path.strip("/"), endpoint)
+    if parsed.scheme in ("file", ""):
+        return FolderStore(Path(unquote(parsed.path)))
+    raise AvError(f"a lake is file:// or s3://, not {uri}", code="bad_lake_uri", remedy="set AV_LAKE")
+
+
+def _renamed(path: Path, target: Path) -> bool:
+    with contextlib.suppress(OSError):  # another file system: copy instead
+        path.rename(target)
+        return True
+    return False
+
+
+def _busy(error: OSError, target: Path) -> TransientError:
+    code = "disk_full" if error.errno == 28 else "write_failed"
+    return TransientError(
+        f"cannot write: {error.strerror}", code=code, file=target, remedy="free space and rerun"
+    )

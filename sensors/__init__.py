@@ -1,0 +1,1 @@
+"""When things happen: the house vocabulary of conditions, and the sensors."""

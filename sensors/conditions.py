@@ -1,0 +1,44 @@
+"""The house vocabulary: when an asset is remade. Each word is proved as a story in tests/automation.
+
+Belongs here: named AutomationConditions. Does not belong here: sensors, or anything about one single asset.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+AC = dg.AutomationCondition
+
+_nothing_in_the_way = ~AC.any_deps_missing() & ~AC.any_deps_in_progress() & ~AC.in_progress()
+
+# What arrived while the condition was not watched counts as well, or drives that were landed first would wait for ever.
+_became_missing = AC.newly_missing() | (AC.initial_evaluation() & AC.missing())
+
+# An input that this very run remade is not news; an input that was remade with the same bytes is not news either.
+_inputs_changed = AC.any_deps_match(AC.data_version_changed() & ~AC.executed_with_root_target())
+
+on_changed_content = (
+    ((_became_missing | _inputs_changed | AC.code_version_changed()).since(AC.newly_requested()))
+    & _nothing_in_the_way
+).with_label("on_changed_content")
+"""Missing, or an input has other bytes, or the code changed; updates that land during a run are kept for after it."""
+
+until_present = (AC.missing() & ~AC.in_progress() & ~AC.execution_failed()).with_label("until_present")
+"""Made once; a failure waits for a person."""
+
+every_monday = (
+    AC.cron_tick_passed("0 6 * * 1").since(AC.newly_requested())
+    & AC.in_latest_time_window()
+    & ~AC.in_progress()
+).with_label("every_monday")
+"""The latest finished week, frozen whether or not anything changed."""
+
+every_morning = (
+    AC.cron_tick_passed("0 6 * * *").since(AC.newly_requested()) & AC.in_latest_time_window() & ~AC.in_progress()
+).with_label("every_morning")
+
+on_failed_drift_check = (
+    AC.any_deps_match(AC.any_checks_match(AC.check_failed())).newly_true().since(AC.newly_requested())
+    & ~AC.in_progress()
+).with_label("on_failed_drift_check")
+"""Once per change from passing to failing, not once per look."""

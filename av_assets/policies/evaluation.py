@@ -36,7 +36,7 @@ class EvaluationPolicy(Policy):
     name: ClassVar[str] = "evaluation"
 
     min_box_px: Annotated[float, Field(ge=0)] = Field(
-        description="shorter side in camera pixels; smaller objects are ignored, and so are detections on them"
+        description="shorter side in camera pixels; smaller objects, and detections on them, are ignored"
     )
     max_occlusion: Share = Field(description="objects hidden more than this are ignored")
     score_floor: Share = Field(description="detections below are not kept; the calibration error starts here")

@@ -19,6 +19,9 @@ class KindPolicy(BaseModel):
     scale: Annotated[float, Field(gt=0, le=4)] = Field(
         description="size of the picture that the detector sees"
     )
+    max_side_px: Annotated[int, Field(ge=64, le=8192)] = Field(
+        description="bound on the longer side of what the detector sees, whatever the scale"
+    )
     stride: Annotated[int, Field(ge=1, le=8)] = Field(description="detector runs on every k-th frame")
     cells: Annotated[int, Field(ge=1, le=8)] = Field(
         description="cells along the longer side of a hidden region"

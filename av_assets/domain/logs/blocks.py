@@ -55,7 +55,11 @@ class Channel(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A run of messages between two log times. `size` is its decoded size in bytes, `channels` those inside."""
+    """A run of messages between two log times.
+
+    `size` is its decoded size in bytes, `channels` those inside (None: any). `kind` is chunk, records (outside of
+    chunks) or cut (a chunk of which only the beginning survives).
+    """
 
     start_ns: int
     end_ns: int
@@ -63,7 +67,7 @@ class Block(NamedTuple):
     length: int
     size: int
     channels: frozenset[int] | None
-    chunked: bool
+    kind: str = "chunk"
 
 
 @dataclass

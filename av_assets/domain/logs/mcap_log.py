@@ -14,14 +14,21 @@ from pathlib import Path
 from typing import BinaryIO
 
 from av_assets.domain.errors import LogError
-from av_assets.domain.logs.blocks import Block, Channel, Damage, RawMessage, sorted_by_time
-from av_assets.domain.logs.compression import decompress
+from av_assets.domain.logs.blocks import (
+    MAX_CHUNK_BYTES,
+    MAX_TIME_NS,
+    Block,
+    Channel,
+    Damage,
+    RawMessage,
+    sorted_by_time,
+)
+from av_assets.domain.logs.compression import decompress, decompress_prefix
 from av_assets.domain.logs.definitions import ros2_name, stamp_offset
 from av_assets.domain.logs.formats import MCAP_MAGIC, os_error
 
-HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06
-MESSAGE_INDEX, CHUNK_INDEX, STATISTICS, DATA_END = 0x07, 0x08, 0x0B, 0x0F
-CHUNK_HEAD_BYTES = 32
+FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, STATISTICS = 0x02, 0x03, 0x04, 0x05, 0x06, 0x08, 0x0B
+CHUNK_HEAD_BYTES = 32  # times, size, checksum and the length of the codec name
 MESSAGE_HEAD_BYTES = 22
 MAX_SUMMARY_BYTES = 256 << 20
 _MESSAGE = struct.Struct("<BQHIQQ")
@@ -33,7 +40,7 @@ class McapLog:
 
     format = "mcap"
 
-    def __init__(self, path: Path, salvage: bool = False) -> None:
+    def __init__(self, path: Path, salvage: bool = False, message_codec: str = "") -> None:
         """Open by the index, or by a scan when there is none, it is broken, or `salvage` asks for it.
 
         Raises:
@@ -42,11 +49,11 @@ class McapLog:
         from av_assets.domain.logs.mcap_scan import scan
 
         self.path = path
+        self._codec = message_codec
         self.schemas: dict[int, tuple[str, str, str]] = {}
         self.channels: dict[int, Channel] = {}
         self.counts: dict[int, int] = {}
         self.blocks: list[Block] = []
-        self.chunk_channels: dict[int, dict[int, Channel]] = {}
         self._file = open_binary(path)
         self.size = self._file.seek(0, 2)
         self.damage = Damage(self.size)
@@ -125,7 +132,6 @@ class McapLog:
         self.schemas[number] = (name, encoding, data.decode("utf-8", "replace"))
 
     def add_channel(self, body: bytes) -> None:
-        """Later channels of the same number replace earlier ones only when they are the same topic."""
         number, schema = struct.unpack_from("<HH", body)
         topic, at = _text(body, 4)
         encoding, _ = _text(body, at)
@@ -137,7 +143,8 @@ class McapLog:
     def read(self, block: Block, wanted: frozenset[int]) -> list[RawMessage]:
         """Messages of one block in time order; a block that does not decode is noted as lost."""
         try:
-            return sorted_by_time(list(self.messages(self.decoded(block), wanted)))
+            tolerant = block.kind == "cut"
+            return sorted_by_time(list(self.messages(self.decoded(block), wanted, tolerant)))
         except (LogError, struct.error, UnicodeDecodeError) as error:
             code = error.code if isinstance(error, LogError) else "bad_chunk"
             self.damage.note(code, str(error), block.length)
@@ -150,14 +157,14 @@ class McapLog:
             LogError: bad_chunk, bad_crc, chunk_too_large or unknown_compression.
         """
         raw = self.bytes_at(block.offset, block.length)
-        if not block.chunked:
+        if block.kind == "records":
             return raw
         if len(raw) < 9 + CHUNK_HEAD_BYTES or raw[0] != CHUNK:
             raise LogError("the index points to no chunk", code="bad_chunk")
-        return decode_chunk(raw[9:])
+        return decode_prefix(raw[9:]) if block.kind == "cut" else decode_chunk(raw[9:])
 
-    def messages(self, data: bytes, wanted: frozenset[int]) -> Iterator[RawMessage]:
-        """Messages of the wanted channels among records.
+    def messages(self, data: bytes, wanted: frozenset[int], tolerant: bool = False) -> Iterator[RawMessage]:
+        """Messages of the wanted channels among records; a tolerant reading ends where a record does not fit.
 
         Raises:
             LogError: bad_chunk when a record does not fit.
@@ -167,30 +174,23 @@ class McapLog:
         unpack, head = _MESSAGE.unpack_from, _MESSAGE.size
         while at + 9 <= end:
             if data[at] != MESSAGE or at + head > end:
-                opcode, length = _RECORD.unpack_from(data, at)
-                if opcode in (SCHEMA, CHANNEL) and at + 9 + length <= end:
-                    self.learn(opcode, data[at + 9 : at + 9 + length])
-                at += 9 + length
+                at += 9 + _RECORD.unpack_from(data, at)[1]
                 continue
             _, length, number, _, log_ns, _ = unpack(data, at)
             following = at + 9 + length
             if following > end or length < MESSAGE_HEAD_BYTES:
-                raise LogError("a message reaches over the end of its chunk", code="bad_chunk")
-            if number in wanted:
-                channel = channels[number]
-                yield RawMessage(
-                    channel.topic, channel.msgtype, log_ns, data[at + head : following],
-                    channel.serialization, channel.stamp_offset,
-                )  # fmt: skip
+                break
+            if log_ns > MAX_TIME_NS:
+                self.damage.note("bad_stamp", "a message has an impossible log time", 9 + length)
+            elif number in wanted:
+                topic, msgtype, serialization, _, _, stamp = channels[number]
+                payload = data[at + head : following]
+                if self._codec:
+                    payload = decompress_prefix(payload, self._codec, MAX_CHUNK_BYTES)
+                yield RawMessage(topic, msgtype, log_ns, payload, serialization, stamp)
             at = following
-        if at != end:
+        if at != end and not tolerant:
             raise LogError("a record reaches over the end of its chunk", code="bad_chunk")
-
-    def learn(self, opcode: int, body: bytes) -> None:
-        """Schemas and channels inside chunks matter only to a scan: an index brings its own."""
-        if self.indexed:
-            return
-        self.add_schema(body) if opcode == SCHEMA else self.add_channel(body)
 
 
 def open_binary(path: Path) -> BinaryIO:
@@ -218,6 +218,17 @@ def decode_chunk(body: bytes) -> bytes:
     return data
 
 
+def decode_prefix(body: bytes) -> bytes:
+    """What the beginning of a cut chunk still gives, without a checksum to prove it.
+
+    Raises:
+        LogError: chunk_too_large or unknown_compression.
+    """
+    (size,) = struct.unpack_from("<Q", body, 16)
+    codec, at = _text(body, 28)
+    return decompress_prefix(body[at + 8 :], codec, size)
+
+
 def records(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Opcode and body of each record; raises LogError bad_index when the last one is cut."""
     at = 0
@@ -235,7 +246,7 @@ def _indexed_block(body: bytes) -> Block:
     _, at = _text(body, 36 + offsets + 8)
     _, size = struct.unpack_from("<QQ", body, at)
     # Without message indexes the chunk may hold any channel: reading nothing would lose it silently.
-    return Block(start_ns, end_ns, offset, length, size, channels or None, True)
+    return Block(start_ns, end_ns, offset, length, size, channels or None)
 
 
 def _text(body: bytes, at: int) -> tuple[str, int]:

@@ -64,8 +64,8 @@ def image_payload(raw: RawMessage) -> ImagePayload:
 def _read(fields: _Fields, raw: RawMessage) -> ImagePayload:
     is_video = raw.msgtype not in (_COMPRESSED, _RAW)
     if raw.serialization == "ros1" and not is_video:
-        fields.uint()  # seq
-    seconds, nanoseconds = fields.int(), fields.uint()
+        fields.word()  # seq
+    seconds, nanoseconds = fields.signed(), fields.word()
     stamp_ns = seconds * 1_000_000_000 + nanoseconds
     frame_id = fields.text()
     if is_video:
@@ -75,8 +75,8 @@ def _read(fields: _Fields, raw: RawMessage) -> ImagePayload:
         declared = fields.text()
         data = fields.blob()
         return ImagePayload(stamp_ns, frame_id, _compressed_encoding(declared, data), data)
-    height, width, encoding = fields.uint(), fields.uint(), fields.text()
-    bigendian, step = fields.byte(), fields.uint()
+    height, width, encoding = fields.word(), fields.word(), fields.text()
+    bigendian, step = fields.byte(), fields.word()
     return ImagePayload(stamp_ns, frame_id, encoding, fields.blob(), height, width, step, bool(bigendian))
 
 
@@ -100,27 +100,24 @@ class _Fields:
         self._cdr = raw.serialization == "cdr"
         self._order = "<" if not self._cdr or raw.data[1] & 1 else ">"
         self._at = 4 if self._cdr else 0
-        self._signed = "i" if self._cdr else "I"
 
-    def _word(self, kind: str) -> int:
+    def word(self, kind: str = "I") -> int:
         if self._cdr:
             self._at += -self._at % 4  # the payload starts at 4, so alignment counts the same from either
         (value,) = struct.unpack_from(self._order + kind, self._data, self._at)
         self._at += 4
         return int(value)
 
-    def int(self) -> int:
-        return self._word(self._signed)
-
-    def uint(self) -> int:
-        return self._word("I")
+    def signed(self) -> int:
+        """Seconds: signed in CDR, unsigned in ROS 1."""
+        return self.word("i" if self._cdr else "I")
 
     def byte(self) -> int:
         self._at += 1
         return self._data[self._at - 1]
 
     def blob(self) -> memoryview:
-        length = self.uint()
+        length = self.word()
         if self._at + length > len(self._data):
             raise IndexError(length)
         self._at += length

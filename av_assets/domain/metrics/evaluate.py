@@ -147,7 +147,7 @@ def _example(index: int, scene: Scene, outcome: Outcome, policy: EvaluationPolic
 def measure_latency(
     model: OnnxPerception, scene: Scene, policy: EvaluationPolicy, now: Callable[[], float]
 ) -> dict[str, Any]:
-    """Milliseconds from encoded frame and points to detections, one frame at a time, on the host that evaluates."""
+    """Milliseconds from encoded frame and points to detections, one frame at a time, on this host."""
     times_ms = []
     for run in range(policy.latency_warmup + policy.latency_runs):
         started = now()

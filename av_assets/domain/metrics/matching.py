@@ -103,7 +103,7 @@ def _match_group(
 
 
 def precision_recall(matches: Matches, cls: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Recall (k,) rising and interpolated precision (k,) falling over the detections of one class, by score."""
+    """Recall (k,) rising and interpolated precision (k,) falling over the detections of one class."""
     rows = np.flatnonzero((matches.found.cls == cls) & ~matches.ignored)
     return _curve(matches.found.score[rows], matches.correct[rows], int(matches.num_objects[cls]))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,18 +21,20 @@ CHECKPOINT_FILE: Final = "checkpoint.pt"
 SCHEMA: Final = 1
 KEYS: Final = frozenset(
     (
-        "schema",
-        "model",
-        "ema",
-        "optimizer",
-        "scheduler",
-        "torch_rng",
-        "seed",
-        "epoch",
-        "batch_in_epoch",
-        "step",
+        *(
+            "schema",
+            "model",
+            "ema",
+            "optimizer",
+            "scheduler",
+            "torch_rng",
+            "seed",
+            "epoch",
+            "batch_in_epoch",
+            "step",
+        ),
+        *("loss_sums", "history", "classes", "dataset_digest", "config_digest", "config"),
     )
-    + ("loss_sums", "history", "classes", "dataset_digest", "config_digest", "config")
 )
 
 
@@ -51,10 +54,19 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values; equal states give equal bytes (the archive name would be the file name)."""
-    buffer = io.BytesIO()
-    torch.save({"schema": SCHEMA, **state}, buffer)
+    """Write tensors and plain values; equal states give equal bytes, whatever the file is called."""
+    buffer = io.BytesIO()  # a path would leave its name in the archive
+    torch.save(_plain({"schema": SCHEMA, **state}), buffer)
     write_atomically(path, buffer.getvalue())
+
+
+def _plain(value: Any) -> Any:
+    """The same value in fresh containers with shared strings: bytes of a pickle depend on object identity."""
+    if isinstance(value, dict):
+        return {_plain(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(v) for v in value)
+    return sys.intern(value) if isinstance(value, str) else value
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -75,4 +87,5 @@ def load(path: Path) -> dict[str, Any]:
 
 def weights_to_use(state: dict[str, Any]) -> dict[str, torch.Tensor]:
     """The moving average where there is one, else the last weights."""
-    return state["ema"] or state["model"]
+    weights: dict[str, torch.Tensor] = state["ema"] or state["model"]
+    return weights

@@ -207,7 +207,7 @@ def parity_inputs(policy: TrainingPolicy) -> Iterator[tuple[str, NDArray[np.uint
 
 
 def measure_parity(deployable: Deployable, runtime: OnnxPerception, policy: TrainingPolicy) -> dict[str, Any]:
-    """Largest absolute differences torch - onnxruntime, of raw heads (they decide) and of decoded scores and masks."""
+    """Largest absolute differences, torch to onnxruntime, of raw heads (they decide), scores and masks."""
     worst = dict.fromkeys((*HEADS, "scores", "drivable"), 0.0)
     counts: dict[str, int] = {}
     names = (*OUTPUTS, *HEADS)

@@ -48,7 +48,7 @@ class GoldenSpec(BaseModel):
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels of one frame: boxes (n, 4) float32 px of the camera picture, classes (n,) int64, occlusion (n,)."""
+    """Labels of one frame: boxes (n, 4) px of the camera picture, classes (n,) index, occlusion (n,) 0..1."""
 
     clip_id: str
     ref_ns: int
@@ -60,7 +60,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Scene:
-    """One labelled frame with what the sensors saw; points (n, 4) float32 x, y, z in the EGO frame, intensity."""
+    """One labelled frame with what the sensors saw; points (n, 4) x, y, z in the EGO frame, intensity."""
 
     drive: str
     labels: Labels
@@ -178,10 +178,10 @@ def _scenes_of_clip(
 
 def _points_ego(cells: list[tuple[NDArray[np.float64], dict[str, Any] | None]]) -> NDArray[np.float32] | None:
     clouds = []
-    for ego_SE3_lidar, cell in cells:
+    for pose, cell in cells:
         if cell is None or not cell["valid"] or cell["points"] is None:
             continue
         points = np.frombuffer(cell["points"], "<f4").reshape(-1, 4).copy()
-        points[:, :3] = points[:, :3] @ ego_SE3_lidar[:3, :3].T + ego_SE3_lidar[:3, 3]
+        points[:, :3] = points[:, :3] @ pose[:3, :3].T + pose[:3, 3]
         clouds.append(points[np.isfinite(points).all(1)])
     return np.concatenate(clouds) if clouds else None

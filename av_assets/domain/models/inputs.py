@@ -29,7 +29,7 @@ class CameraView:
     width: int
     height: int
     K: NDArray[np.float64]
-    ego_SE3_camera: NDArray[np.float64]
+    ego_SE3_camera: NDArray[np.float64]  # noqa: N815
 
     @classmethod
     def from_calibration(cls, calibration: dict[str, Any], role: str) -> CameraView | None:
@@ -56,7 +56,7 @@ def project(
     Returns:
         (N, 2) pixels and (N,) depth along the optical axis in metres; pixels are meaningful where depth > 0.
     """
-    camera_SE3_ego = np.linalg.inv(view.ego_SE3_camera)
+    camera_SE3_ego = np.linalg.inv(view.ego_SE3_camera)  # noqa: N806
     xyz = points_ego[:, :3].astype(np.float64) @ camera_SE3_ego[:3, :3].T + camera_SE3_ego[:3, 3]
     depth_m = xyz[:, 2]
     uvw = xyz @ view.K.T

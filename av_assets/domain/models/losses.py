@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional as nnf
 
 from av_assets.domain.models.dataset import Batch
 from av_assets.domain.models.network import Heads, boxes_of
@@ -15,11 +15,11 @@ from av_assets.policies.training import TrainingPolicy
 
 
 def heatmap_loss(logits: Tensor, target: Tensor, care: Tensor) -> Tensor:
-    """Penalty-reduced focal loss (CornerNet eq. 1, alpha 2, beta 4), per object; cells with care 0 are left out."""
+    """Penalty-reduced focal loss per object (CornerNet eq. 1, alpha 2, beta 4) over cells with care 1."""
     p = logits.sigmoid()
     positive = target.eq(1).float() * care.unsqueeze(1)
-    hit = F.logsigmoid(logits) * (1 - p) ** 2 * positive
-    miss = F.logsigmoid(-logits) * p**2 * (1 - target) ** 4 * care.unsqueeze(1)
+    hit = nnf.logsigmoid(logits) * (1 - p) ** 2 * positive
+    miss = nnf.logsigmoid(-logits) * p**2 * (1 - target) ** 4 * care.unsqueeze(1)
     return -(hit.sum() + miss.sum()) / positive.sum().clamp(min=1)
 
 
@@ -51,7 +51,7 @@ def _area(boxes: Tensor) -> Tensor:
 
 def drivable_loss(logits: Tensor, share: Tensor, known: Tensor) -> Tensor:
     """Cross entropy against the share of drivable pixels in each cell, over frames where it is known."""
-    loss = F.binary_cross_entropy_with_logits(logits, share, reduction="none") * known
+    loss = nnf.binary_cross_entropy_with_logits(logits, share, reduction="none") * known
     return loss.sum() / (known.sum() * logits[0].numel()).clamp(min=1)
 
 

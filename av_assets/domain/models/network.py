@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional as nnf
 
 from av_assets.domain.models.inputs import PLANES
 from av_assets.domain.models.targets import STRIDE
@@ -65,7 +65,7 @@ class Residual(nn.Module):  # type: ignore[misc]
         self.norm = nn.BatchNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.norm(self.second(self.first(x))))
+        return nnf.relu(x + self.norm(self.second(self.first(x))))
 
 
 class PerceptionNet(nn.Module):  # type: ignore[misc]
@@ -94,7 +94,7 @@ class PerceptionNet(nn.Module):  # type: ignore[misc]
             features.append(x)
         x = self.laterals[-1](features[-1])
         for lateral, feature in zip(self.laterals[-2::-1], features[-2::-1], strict=True):
-            x = lateral(feature) + F.interpolate(x, scale_factor=2.0, mode="nearest")
+            x = lateral(feature) + nnf.interpolate(x, scale_factor=2.0, mode="nearest")
         raw = self.heads(self.shared(x)).float()
         return Heads(*raw.split([self.num_classes, 4, 1], dim=1))
 
@@ -102,7 +102,7 @@ class PerceptionNet(nn.Module):  # type: ignore[misc]
 def boxes_of(distances: Tensor) -> Tensor:
     """(N, 4, h, w) raw distances -> (N, 4, h, w) x1 y1 x2 y2 in input px, not clipped."""
     h, w = distances.shape[-2:]
-    left, top, right, bottom = (F.softplus(distances) * DISTANCE_SCALE_PX).unbind(1)
+    left, top, right, bottom = (nnf.softplus(distances) * DISTANCE_SCALE_PX).unbind(1)
     x = (torch.arange(w, device=distances.device, dtype=torch.float32) + 0.5) * STRIDE
     y = ((torch.arange(h, device=distances.device, dtype=torch.float32) + 0.5) * STRIDE).view(-1, 1)
     return torch.stack([x - left, y - top, x + right, y + bottom], dim=1)
@@ -111,7 +111,9 @@ def boxes_of(distances: Tensor) -> Tensor:
 def decode(heads: Heads, max_detections: int) -> Decoded:
     """The strongest local maxima of the heatmap as boxes; equal neighbours both count, as in CenterNet."""
     scores = heads.heatmap.sigmoid()
-    peaks = torch.where(F.max_pool2d(scores, 3, 1, 1) == scores, scores, torch.zeros_like(scores)).flatten(1)
+    peaks = torch.where(nnf.max_pool2d(scores, 3, 1, 1) == scores, scores, torch.zeros_like(scores)).flatten(
+        1
+    )
     h, w = scores.shape[-2:]
     top, at = peaks.topk(min(max_detections, scores.shape[1] * h * w), dim=1)
     cell = at % (h * w)
@@ -119,7 +121,9 @@ def decode(heads: Heads, max_detections: int) -> Decoded:
         boxes_of(heads.distances).flatten(2).gather(2, cell.unsqueeze(1).expand(-1, 4, -1)).transpose(1, 2)
     )
     limit = torch.tensor([w, h, w, h], device=boxes.device, dtype=boxes.dtype) * STRIDE
-    drivable = F.interpolate(heads.drivable, scale_factor=float(STRIDE), mode="bilinear", align_corners=False)
+    drivable = nnf.interpolate(
+        heads.drivable, scale_factor=float(STRIDE), mode="bilinear", align_corners=False
+    )
     return Decoded(
         torch.minimum(boxes.clamp(min=0), limit),
         top,

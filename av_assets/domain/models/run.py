@@ -38,7 +38,7 @@ class Run:
             {"params": plain, "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: self._rate(step))
         self.ema = {k: v.clone() for k, v in self.net.state_dict().items()} if config.ema_decay else {}
         self.step = self.epoch = self.batch_in_epoch = 0
         self.loss_sums: dict[str, float] = {}
@@ -90,7 +90,8 @@ class Run:
                 self.ema[name].copy_(value)
 
     def averaged_net(self) -> PerceptionNet:
-        net = PerceptionNet(len(self.classes), self.config).to(memory_format=torch.channels_last)
+        net = PerceptionNet(len(self.classes), self.config)
+        net.to(memory_format=torch.channels_last)
         net.load_state_dict(self.ema or self.net.state_dict())
         net.eval()
         return net
@@ -102,12 +103,11 @@ class Run:
         self.epoch, self.batch_in_epoch, self.loss_sums = self.epoch + 1, 0, {}
 
     def save(self, path: Path) -> None:
-        scheduler = {k: v for k, v in self.scheduler.state_dict().items() if k != "lr_lambdas"}
         state = {
             "model": self.net.state_dict(),
             "ema": self.ema,
             "optimizer": self.optimizer.state_dict(),
-            "scheduler": scheduler,
+            "scheduler": self.scheduler.state_dict(),
             "torch_rng": torch.get_rng_state(),
             "config": self.config.model_dump(mode="json"),
             "config_digest": self.config.digest,

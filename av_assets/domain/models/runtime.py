@@ -93,7 +93,7 @@ class OnnxPerception:
         points: Sequence[NDArray[np.floating] | None],
         calibration: CameraView | None,
     ) -> list[Detections]:
-        """As `predict`, for pictures (H, W, 3) uint8 RGB that exist in memory only, e.g. corrupted on purpose."""
+        """As `predict`, for pictures (H, W, 3) uint8 RGB that exist in memory only, e.g. corrupted ones."""
         if not pictures:
             return []
         pairs = zip(pictures, points, strict=True)

@@ -40,7 +40,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Targets:
-    """heatmap (C, h, w), distances (4, h, w) left, top, right, bottom px, weight (h, w), care (h, w) 0 or 1."""
+    """heatmap (C, h, w), distances (4, h, w) left top right bottom px, weight (h, w), care (h, w) 0 or 1."""
 
     heatmap: NDArray[np.float32]
     distances: NDArray[np.float32]
@@ -49,7 +49,7 @@ class Targets:
 
 
 def make_targets(example: Example, num_classes: int, gaussian_share: float) -> Targets:
-    """What the heads should answer on `example`; small boxes are drawn last, so they win where boxes overlap."""
+    """What the heads should answer; small boxes are drawn last, so they win where boxes overlap."""
     h, w = example.picture.shape[0] // STRIDE, example.picture.shape[1] // STRIDE
     heatmap = np.zeros((num_classes, h, w), np.float32)
     distances = np.zeros((4, h, w), np.float32)

@@ -32,7 +32,7 @@ AUGMENT = 1  # tells the stream of augmentation from the stream of orders
 
 @dataclass(frozen=True)
 class TrainSummary:
-    """How a run ended. `ended_by` is "epochs", "stop" or "max_seconds"; only "epochs" is a finished schedule."""
+    """How a run ended: by "epochs" (a finished schedule), by "stop" or by "max_seconds"."""
 
     checkpoint: Path
     ended_by: str

@@ -1,7 +1,7 @@
 """Detectors of faces and licence plates on onnxruntime.
 
 A detector takes an RGB picture and gives boxes in its pixels; it knows nothing of time, tracks or hiding.
-Belongs here: decoding of the two networks. Does not belong here: what is done with the boxes; fetching of weights.
+Belongs here: decoding of the two networks. Does not belong here: what is done with boxes; fetching weights.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from av_assets.domain.evidence.digests import sha256_file
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from av_assets.policies.redaction import RedactionPolicy
+    from av_assets.policies.redaction import KindPolicy, RedactionPolicy
 
 _PLATE_MEAN_BGR = np.array([104, 117, 123], np.float32)
 _PLATE_SIZES = ((8, (24, 48)), (16, (96, 192)), (32, (384, 768)))
@@ -50,7 +50,7 @@ def load_detectors(folder: Path, policy: RedactionPolicy) -> tuple[Detector, ...
 
 
 class FaceDetector:
-    """CenterFace (Xu et al. 2019, arXiv:1911.03599): heat map, size and offset at a quarter of the resolution."""
+    """CenterFace (Xu et al. 2019, arXiv:1911.03599): heat map, size and offset at quarter resolution."""
 
     kind = "face"
 
@@ -60,7 +60,7 @@ class FaceDetector:
         self._policy, self._nms_iou = policy.face, policy.nms_iou
 
     def detect(self, rgb: np.ndarray) -> np.ndarray:
-        picture, factor = _resized(rgb, self._policy.scale, multiple=32)
+        picture, factor = _resized(rgb, self._policy, multiple=32)
         outputs = self._session.run(None, {self._session.get_inputs()[0].name: _planes(picture)})
         heat, size, offset = outputs[0][0, 0], outputs[1][0], outputs[2][0]
         rows, columns = np.nonzero(heat > self._policy.min_score)
@@ -72,7 +72,7 @@ class FaceDetector:
 
 
 class PlateDetector:
-    """A RetinaFace-type detector (Deng et al. 2019, arXiv:1905.00641) trained on plates; variances .1 and .2."""
+    """RetinaFace type (Deng et al. 2019, arXiv:1905.00641), trained on plates; variances .1 and .2."""
 
     kind = "plate"
 
@@ -82,7 +82,7 @@ class PlateDetector:
         self._policy, self._nms_iou = policy.plate, policy.nms_iou
 
     def detect(self, rgb: np.ndarray) -> np.ndarray:
-        picture, factor = _resized(rgb, self._policy.scale, multiple=32)
+        picture, factor = _resized(rgb, self._policy, multiple=32)
         planes = _planes(picture[..., ::-1] - _PLATE_MEAN_BGR)
         shift, confidence = self._session.run(["loc", "conf"], {"image": planes})
         keep = np.nonzero(confidence[0, :, 1] > self._policy.min_score)[0]
@@ -110,7 +110,7 @@ def open_session(path: Path, threads: int) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - the runtime's exceptions share no base class of their own
+    except Exception as error:
         raise ModelError(f"not an ONNX model: {type(error).__name__}", code="bad_model", file=path) from error
 
 
@@ -120,11 +120,12 @@ def _digest(path: Path) -> str:
     return sha256_file(path)
 
 
-def _resized(rgb: np.ndarray, scale: float, multiple: int) -> tuple[np.ndarray, np.ndarray]:
+def _resized(rgb: np.ndarray, policy: KindPolicy, multiple: int) -> tuple[np.ndarray, np.ndarray]:
     """(h, w, 3) float32 with sides rounded up to `multiple`, and the factors (x, y) back to the source."""
     import cv2
 
     height, width = rgb.shape[:2]
+    scale = min(policy.scale, policy.max_side_px / max(height, width))
     new_h, new_w = (max(multiple, -(-round(side * scale) // multiple) * multiple) for side in (height, width))
     picture = rgb if (new_h, new_w) == (height, width) else cv2.resize(rgb, (new_w, new_h))
     return picture.astype(np.float32), np.array([width / new_w, height / new_h], np.float32)

@@ -1,6 +1,6 @@
 """EfficientNet-lite0 as an ONNX graph that gives pooled features, built straight from its weights.
 
-Written node by node rather than traced: no exporter version decides about the bytes, and no foreign code runs.
+Written node by node rather than traced: no exporter version decides the bytes, and no foreign code runs.
 Architecture: Tan & Le 2019 (arXiv:1905.11946), lite variant: ReLU6, no squeeze-and-excitation, stem and head
 not scaled. Padding is TensorFlow's SAME, batch norms are folded into the convolutions.
 Belongs here: that graph. Does not belong here: reading weight files, running the model.
@@ -72,7 +72,7 @@ class _Graph:
     def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
         self._weights = {k: v for k, v in weights.items() if not k.endswith("num_batches_tracked")}
         self._nodes: list[Any] = []
-        self._constants = {"zero": np.float32(0), "six": np.float32(6)}
+        self._constants: dict[str, Any] = {"zero": np.float32(0), "six": np.float32(6)}
 
     def _take(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         value = self._weights.pop(name, None)

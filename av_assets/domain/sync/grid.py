@@ -44,16 +44,13 @@ def period_of(stamps_ns: Ns) -> int:
 
 
 def fixed_grid(start_ns: int, end_ns: int, rate_hz: float) -> Ns:
-    """Times k / rate_hz after the epoch inside the half-open [start_ns, end_ns); each rounded once, so no drift.
+    """Times start_ns + k / rate_hz inside the half-open [start_ns, end_ns).
 
-    Anchored at the whole second before start_ns: int64 keeps whole nanoseconds where float seconds would not.
+    Each is computed from k and rounded once, so that rounding never adds up; shifting the span shifts the grid.
     """
-    anchor_ns = start_ns // NS_PER_S * NS_PER_S
-    first = int(np.ceil((start_ns - anchor_ns) * rate_hz / NS_PER_S)) - 1
-    last = int(np.ceil((end_ns - anchor_ns) * rate_hz / NS_PER_S)) + 1
-    steps = np.arange(max(first, 0), max(last, 0) + 1, dtype=np.float64)
-    times = anchor_ns + np.rint(steps * (NS_PER_S / rate_hz)).astype(np.int64)
-    return times[(times >= start_ns) & (times < end_ns)]
+    count = max(0, int(np.ceil((end_ns - start_ns) * rate_hz / NS_PER_S)) + 1)
+    times = start_ns + np.rint(np.arange(count, dtype=np.float64) * (NS_PER_S / rate_hz)).astype(np.int64)
+    return times[times < end_ns]
 
 
 def reference_grid(

@@ -1,4 +1,4 @@
-"""A tiny golden dataset folder: flat rectangles as vehicles and people on a textured ground, with lidar on them."""
+"""A tiny golden dataset folder: flat rectangles on a textured ground, with lidar on them."""
 
 from __future__ import annotations
 
@@ -98,7 +98,10 @@ def _frame(rng: np.random.Generator) -> tuple[np.ndarray, list, np.ndarray, np.n
 
 
 def _points_on(x1: int, y1: int, width: int, height: int, depth_m: float = 12.0) -> np.ndarray:
-    u, v = (g.ravel() for g in np.meshgrid(np.arange(x1, x1 + width, 4), np.arange(y1, y1 + height, 8)))
+    u, v = (
+        g.ravel()
+        for g in np.meshgrid(np.arange(x1 + 0.5, x1 + width, 4), np.arange(y1 + 0.5, y1 + height, 8))
+    )
     rays = np.stack([(u - K[0][2]) / K[0][0], (v - K[1][2]) / K[1][1], np.ones(len(u))], 1) * depth_m
     ego = rays @ np.array(EGO_SE3_CAMERA)[:3, :3].T + np.array(EGO_SE3_CAMERA)[:3, 3]
     return np.column_stack([ego, np.full(len(u), 0.5)])

@@ -1,0 +1,160 @@
+"""The sequential scan of a ROS 1 bag that has no usable index: `.bag.active`, cut or damaged ones.
+
+Belongs here: walking records, finding the next chunk after a bad one, counting what is lost. Does not belong here:
+reading by index (`ros1_log`).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from av_assets.domain.errors import LogError
+from av_assets.domain.logs import ros1_log as ros1
+from av_assets.domain.logs.blocks import MAX_CHUNK_BYTES, MAX_TIME_NS, Block
+from av_assets.domain.logs.compression import decompress, decompress_prefix
+from av_assets.domain.logs.formats import ROS1_MAGIC
+
+if TYPE_CHECKING:
+    from av_assets.domain.logs.ros1_log import Header, Ros1Log
+
+WINDOW_BYTES = 4 << 20
+_CHUNK_FIELD = b"op=\x05"
+_MAX_HEAD = 128
+
+
+def scan(log: Ros1Log) -> None:
+    """Fill channels, counts and blocks of `log` from its records alone; damage is noted on it."""
+    at, seen = len(ROS1_MAGIC), Counter[int]()
+    while at < log.size:
+        try:
+            head, start, length = log.head_at(at)
+            following = _record(log, seen, head, at, start, length)
+        except (LogError, KeyError, struct.error) as error:
+            following = _resync(log, at, error)
+        at = max(following, at + 1)
+    for number, count in sorted(seen.items()):
+        if number in log.channels:
+            log.counts[number] = count
+        else:
+            log.damage.note("unknown_channel", f"{count} messages of connection {number} have no topic")
+
+
+def _record(log: Ros1Log, seen: Counter[int], head: Header, at: int, start: int, length: int) -> int:
+    """Take one record; gives where the next one starts.
+
+    Raises:
+        LogError, KeyError, struct.error: it is no record.
+    """
+    kind = head[b"op"][0]
+    if kind == ros1.CHUNK:
+        return _chunk(log, seen, head, at, start, length)
+    if start + length > log.size:
+        raise LogError(f"the record at byte {at} is cut", code="cut_record")
+    if kind == ros1.CONNECTION:
+        log.add_connection(head, log.bytes_at(start, length))
+    elif kind == ros1.MESSAGE:
+        _keep(log, seen, log.bytes_at(at, start + length - at), at, start + length - at, "records")
+    elif kind not in (ros1.BAG_HEADER, ros1.INDEX, ros1.CHUNK_INFO):
+        raise LogError(f"no record at byte {at}", code="bad_record")
+    return start + length
+
+
+def _chunk(log: Ros1Log, seen: Counter[int], head: Header, at: int, start: int, length: int) -> int:
+    codec = head[b"compression"].decode("ascii", "replace")
+    (size,) = struct.unpack("<I", head[b"size"])
+    if not length:
+        return _open_chunk(log, seen, codec, at, start)
+    end = start + length
+    if end > log.size:
+        if _next_chunk(log, start) is not None:
+            raise LogError(f"the chunk at byte {at} has an impossible length", code="bad_chunk")
+        log.damage.note("cut_chunk", f"the chunk at byte {at} is cut")
+        _keep(log, seen, decompress_prefix(log.bytes_at(start, length), codec, size), at, end - at, "cut")
+        return end
+    try:
+        data = decompress(log.bytes_at(start, length), codec, size)
+        _keep(log, seen, data, at, end - at, "chunk")
+    except LogError as error:
+        log.damage.note(error.code, f"chunk at byte {at}: {error.reason}", end - at)
+    return end
+
+
+def _open_chunk(log: Ros1Log, seen: Counter[int], codec: str, at: int, start: int) -> int:
+    """The chunk that a recorder had not closed: its sizes are still zero and its data runs to the end of the file."""
+    if codec == "none":
+        return start  # its records follow one by one
+    log.damage.note("cut_chunk", f"the chunk at byte {at} was not closed")
+    rest = min(log.size - start, MAX_CHUNK_BYTES)
+    data = decompress_prefix(log.bytes_at(start, rest), codec, MAX_CHUNK_BYTES)
+    _keep(log, seen, data, at, log.size - at, "cut")
+    return log.size
+
+
+def _keep(log: Ros1Log, seen: Counter[int], data: bytes, at: int, length: int, kind: str) -> None:
+    """Learn the connections and count the messages of one block.
+
+    Raises:
+        LogError: bad_chunk when a record does not fit and the chunk should have been whole.
+    """
+    counts, start_ns, end_ns = Counter[int](), MAX_TIME_NS, 0
+    for head, body in ros1.records(data, strict=False):
+        if head[b"op"][0] == ros1.CONNECTION:
+            log.add_connection(head, body)
+    for number, log_ns, _, _ in ros1.message_spans(data, strict=kind != "cut"):
+        counts[number] += 1
+        start_ns, end_ns = min(start_ns, log_ns), max(end_ns, log_ns)
+    if not counts:
+        return
+    seen += counts
+    last = log.blocks[-1] if log.blocks else None
+    if kind == "records" and last and last.kind == kind and last.offset + last.length == at:
+        if last.length < WINDOW_BYTES:
+            log.blocks.pop()
+            at, length = last.offset, last.length + length
+            start_ns, end_ns = min(start_ns, last.start_ns), max(end_ns, last.end_ns)
+            counts.update(last.channels or ())
+    size = length if kind == "records" else len(data)
+    log.blocks.append(Block(start_ns, end_ns, at, length, size, frozenset(counts), kind))
+
+
+def _resync(log: Ros1Log, at: int, error: Exception) -> int:
+    """Where to go on after a bad record: the next chunk, else the end."""
+    code = error.code if isinstance(error, LogError) else "bad_record"
+    found = _next_chunk(log, at + 1)
+    following = log.size if found is None else found
+    log.damage.note(code, f"{following - at} bytes at byte {at} are lost", following - at)
+    return following
+
+
+def _next_chunk(log: Ros1Log, at: int) -> int | None:
+    """The next place where a whole chunk header stands."""
+    while at < log.size:
+        window = log.bytes_at(at, WINDOW_BYTES + _MAX_HEAD)
+        position = window.find(_CHUNK_FIELD)
+        while 0 <= position < WINDOW_BYTES:
+            begin = _header_start(log, at, window, position)
+            if begin is not None:
+                return begin
+            position = window.find(_CHUNK_FIELD, position + 1)
+        at += WINDOW_BYTES
+    return None
+
+
+def _header_start(log: Ros1Log, at: int, window: bytes, position: int) -> int | None:
+    """The record that the op field at `position` belongs to: headers are short, so all starts are tried."""
+    for back in range(8, _MAX_HEAD):
+        begin = position - back
+        if begin < 0:
+            return None
+        (length,) = struct.unpack_from("<I", window, begin)
+        if not back <= length + 4 <= _MAX_HEAD:
+            continue
+        try:
+            head, start, size = log.head_at(at + begin)
+            if head[b"op"][0] == ros1.CHUNK and b"compression" in head and start + size <= log.size:
+                return at + begin
+        except (LogError, struct.error):
+            continue
+    return None

@@ -1,0 +1,49 @@
+"""Opening one log file, whole or damaged, and the account of what it lost.
+
+Belongs here: the choice of the scanner, and the loss account of a file. Does not belong here: the scanners themselves
+(`mcap_scan`, `ros1_scan`, `sqlite_log`), verdicts on whole drives (`inspect`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from av_assets.domain.logs.blocks import LogSource, RawMessage, merge_by_time
+from av_assets.domain.logs.formats import LogFile
+from av_assets.domain.logs.mcap_log import McapLog
+from av_assets.domain.logs.ros1_log import Ros1Log
+from av_assets.domain.logs.sqlite_log import Sqlite3Log
+
+
+def open_source(log: LogFile, salvage: bool = False) -> LogSource:
+    """Open a log file; a file whose index is missing or broken is scanned instead, and its `damage` says so.
+
+    `salvage` asks for the scan even where an index looks whole.
+
+    Raises:
+        LogError: the file system refused, or nothing of it is a log.
+    """
+    if log.format == "mcap":
+        return McapLog(log.path, salvage, log.message_codec)
+    if log.format == "ros1":
+        return Ros1Log(log.path, salvage)
+    return Sqlite3Log(log.path, salvage, log.message_codec)
+
+
+def source_messages(source: LogSource) -> Iterator[RawMessage]:
+    """All messages of one file in log time order."""
+    wanted = frozenset(source.channels)
+    return merge_by_time([(source, block) for block in source.blocks], lambda s, block: s.read(block, wanted))
+
+
+def loss_account(source: LogSource) -> dict[str, object]:
+    """What a file kept and lost, after it was read: bytes, reasons, messages kept per topic (JSON-able)."""
+    kept = Counter(message.topic for message in source_messages(source))
+    return {
+        "file": source.path.name,
+        "format": source.format,
+        "indexed": source.indexed,
+        "messages_kept": dict(sorted(kept.items())),
+        **source.damage.to_dict(),
+    }

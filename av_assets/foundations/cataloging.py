@@ -1,0 +1,64 @@
+"""Workflow 4: what there is, as tables that anyone can query."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import dagster as dg
+
+from av_assets.domain.logs.drive_spec import SPEC_FILE
+from av_assets.foundations.ingestion import log_reports, raw_logs
+from av_assets.foundations.synchronization import synced_shards
+from av_assets.production import Work, each_drive
+from partitions.drives import BATCH, drives
+from resources.compute import LIGHT
+from resources.lake import Lake
+from sensors.conditions import on_changed_content
+
+
+@dg.asset(
+    partitions_def=drives, deps=[raw_logs, log_reports, synced_shards], automation_condition=on_changed_content,
+    output_required=False, backfill_policy=BATCH, op_tags=LIGHT.tags, pool=LIGHT.pool, code_version="1",
+    kinds={"delta"},
+)
+def drive_catalog(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
+    """Workflow 4 of 36: takes synced_shards and reports, gives the tables drives, streams and clips."""
+    reads = ["raw_logs", "log_reports", "synced_shards"]
+    yield from each_drive(context, lake, reads, [], partial(_catalog, lake), _describe)
+
+
+def _catalog(lake: Lake, work: Work) -> str:
+    import pyarrow.parquet as pq
+
+    from av_assets.domain.catalog.rows import catalog_rows
+    from av_assets.domain.logs.drive_spec import read_drive_spec
+
+    shards = work.checkout("synced_shards")
+    tables = catalog_rows(
+        work.partition,
+        read_drive_spec(work.checkout("raw_logs", SPEC_FILE) / SPEC_FILE),
+        sorted((shards / "clips").glob("*.parquet")),
+        json.loads((work.checkout("log_reports", "report.json") / "report.json").read_bytes()),
+        json.loads((shards / "sync_report.json").read_bytes()),
+        {asset: manifest.content for asset, manifest in work.inputs.items()},
+    )
+    for name, rows in tables.items():
+        pq.write_table(rows, work.out / f"{name}.parquet")
+        lake.tables.replace(name, rows, key="drive", value=work.partition)
+    return ""
+
+
+def _describe(lake: Lake, manifest: Any) -> dict[str, Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    row = pq.read_table(pa.BufferReader(lake.read_bytes(manifest, "drives.parquet"))).to_pylist()[0]
+    return {
+        "dagster/uri": lake.tables.path("drives"),
+        "row": dg.MetadataValue.table(
+            [dg.TableRecord({"column": k, "value": str(v)}) for k, v in row.items() if v is not None]
+        ),
+    }

@@ -1,0 +1,81 @@
+"""Workflow 3: many clocks on one grid, written as clip shards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import dagster as dg
+
+from av_assets.domain.logs.drive_spec import SPEC_FILE
+from av_assets.foundations.ingestion import raw_logs
+from av_assets.foundations.redaction import redacted_clips
+from av_assets.policies.sync import SyncPolicy
+from av_assets.production import Work, each_drive, pictures
+from partitions.drives import BATCH, drives
+from resources.compute import DECODE
+from resources.lake import Lake
+from sensors.conditions import on_changed_content
+
+
+@dg.asset(
+    partitions_def=drives, deps=[raw_logs, redacted_clips], automation_condition=on_changed_content,
+    output_required=False, backfill_policy=BATCH, op_tags=DECODE.tags, pool=DECODE.pool, code_version="1",
+    kinds={"parquet"},
+)
+def synced_shards(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
+    """Workflow 3 of 36: takes redacted_clips and the other sensors' raw_logs, gives fixed-length clips on one grid."""
+    policy = SyncPolicy.load()
+    yield from each_drive(
+        context, lake, ["raw_logs", "redacted_clips"], [policy], partial(_synchronize, policy), _describe
+    )
+
+
+@dg.asset_check(asset=synced_shards)
+def synced_shards_stay_within_tolerance(
+    context: dg.AssetCheckExecutionContext, lake: Lake
+) -> dg.AssetCheckResult:
+    """The p95 residual to the expected phase stays within the policy's tolerance, stream by stream."""
+    late = {
+        f"{drive}/{role}": stream["residual_p95_ns"]
+        for drive in context.run_partition_keys
+        for role, stream in _read_report(lake, drive).get("streams", {}).items()
+        if not stream.get("within_tolerance", True)
+    }
+    return dg.AssetCheckResult(
+        passed=not late, severity=dg.AssetCheckSeverity.WARN, metadata={"late_streams": dg.MetadataValue.json(late)}
+    )
+
+
+def _synchronize(policy: SyncPolicy, work: Work) -> str:
+    from av_assets.domain.logs.drive_spec import read_drive_spec
+    from av_assets.domain.logs.reader import LogReader
+    from av_assets.domain.sync.synchronize import synchronize_drive
+
+    folder = work.checkout("raw_logs")
+    with LogReader(folder, salvage=True) as reader:
+        summary = synchronize_drive(
+            reader, read_drive_spec(folder / SPEC_FILE), work.checkout("redacted_clips"), policy, work.out, work.watch
+        )
+    return summary.note
+
+
+def _read_report(lake: Lake, drive: str) -> dict[str, Any]:
+    manifest = lake.manifest("synced_shards", drive)
+    return {} if manifest is None else json.loads(lake.read_bytes(manifest, "sync_report.json"))
+
+
+def _describe(lake: Lake, manifest: Any) -> dict[str, Any]:
+    report = _read_report(lake, manifest.partition)
+    rows = [
+        dg.TableRecord({"stream": role, **{k: str(v) for k, v in stream.items() if not isinstance(v, list | dict)}})
+        for role, stream in sorted(report["streams"].items())
+    ]
+    return {
+        "dagster/row_count": report["frames"],
+        "reference": report["reference"],
+        "streams": dg.MetadataValue.table(rows) if rows else dg.MetadataValue.text("none"),
+        **pictures(lake, manifest, "residuals.png"),
+    }

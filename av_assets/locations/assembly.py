@@ -1,0 +1,54 @@
+"""One code location from a list of modules: the group is the module's package, the owner is the group's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache, partial
+from types import ModuleType
+
+import dagster as dg
+
+from resources.environment import environment
+from resources.labeling import Annotators
+from resources.lake import Lake
+from resources.landing import Landing
+
+OWNERS = {
+    "foundations": "team:data-engineering",
+    "mining": "team:perception-data",
+    "training": "team:machine-learning",
+    "promotion": "team:validation",
+    "monitoring": "team:model-operations",
+}
+
+
+@cache
+def resources() -> dict[str, object]:
+    """The same objects for every location, since merging wants them identical."""
+    here = environment()
+    return {
+        "lake": Lake(uri=here.lake, scratch=str(here.scratch), endpoint=here.s3_endpoint),
+        "landing": Landing(path=str(here.landing)),
+        "annotators": Annotators(truth=str(here.truth)),
+        "pipes": dg.PipesSubprocessClient(),
+    }
+
+
+def code_location(modules: Sequence[ModuleType], sensors: Sequence[dg.SensorDefinition]) -> dg.Definitions:
+    groups: dict[str, list[ModuleType]] = {}
+    for module in modules:
+        groups.setdefault(module.__name__.split(".")[1], []).append(module)
+    return dg.Definitions(
+        assets=[
+            asset
+            for group, members in groups.items()
+            for asset in dg.map_asset_specs(
+                partial(dg.AssetSpec.replace_attributes, owners=[OWNERS[group]]),
+                dg.load_assets_from_modules(members, group_name=group),
+            )
+        ],
+        asset_checks=dg.load_asset_checks_from_modules(modules),
+        sensors=sensors,
+        resources=resources(),
+        executor=dg.in_process_executor,  # a step of its own process costs two seconds, more than most steps
+    )

@@ -1,0 +1,1 @@
+"""From shards to verified labels and golden data: workflows 6-12."""

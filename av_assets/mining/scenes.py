@@ -1,0 +1,55 @@
+"""Workflow 6: the moments of a drive that matter."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import dagster as dg
+
+from av_assets.policies.events import EventsPolicy
+from av_assets.production import Work, each_drive
+from partitions.drives import BATCH, drives
+from resources.compute import CPU
+from resources.lake import Lake
+from sensors.conditions import on_changed_content
+
+
+@dg.asset(
+    partitions_def=drives, deps=["synced_shards"], automation_condition=on_changed_content, output_required=False,
+    backfill_policy=BATCH, op_tags=CPU.tags, pool=CPU.pool, code_version="1", kinds={"delta"},
+)
+def event_windows(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
+    """Workflow 6 of 36: takes synced_shards, gives windows of cut-ins, harsh brakes, hazards and disengagements."""
+    policy = EventsPolicy.load()
+    yield from each_drive(context, lake, ["synced_shards"], [policy], partial(_detect, policy), _describe)
+
+
+def _detect(policy: EventsPolicy, work: Work) -> str:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from av_assets.domain.events.detectors import detect_events
+
+    clips = sorted((work.checkout("synced_shards", "clips/*") / "clips").glob("*.parquet"))
+    events = detect_events(clips, policy)
+    drive = pa.array([work.partition] * events.num_rows, pa.string())
+    events = events.add_column(0, "drive", drive).replace_schema_metadata(None)
+    pq.write_table(events, work.out / "events.parquet")
+    work.lake.tables.replace("events", events, key="drive", value=work.partition)
+    return "" if events.num_rows else "no event found"
+
+
+def _describe(lake: Lake, manifest: Any) -> dict[str, Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(pa.BufferReader(lake.read_bytes(manifest, "events.parquet"))).to_pylist()
+    shown = [{k: str(r[k]) for k in ("kind", "level", "clip_id", "start_ns", "end_ns", "peak")} for r in rows]
+    return {
+        "dagster/row_count": len(rows),
+        "kinds": dg.MetadataValue.json(dict(sorted(Counter(r["kind"] for r in rows).items()))),
+        "events": dg.MetadataValue.table([dg.TableRecord(r) for r in shown]) if shown else dg.MetadataValue.text("none"),
+    }

@@ -1,0 +1,1 @@
+"""From checkpoints to evidence and a decision: workflows 15-18."""

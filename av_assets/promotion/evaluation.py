@@ -1,0 +1,78 @@
+"""Workflow 16: what a bundle can do, slice by slice, and the verdict on it."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import dagster as dg
+
+from av_assets.domain.evidence.manifest import Manifest
+from av_assets.policies.evaluation import EvaluationPolicy
+from av_assets.production import Work, bundle_metadata, code_version, lineage, pictures, produce
+from av_assets.promotion.bundles import model_bundles
+from partitions.releases import release_week, releases
+from resources.compute import EVALUATE
+from resources.lake import Lake
+from sensors.conditions import on_new_release
+
+
+@dg.asset(
+    partitions_def=releases,
+    deps=[model_bundles, dg.AssetDep("golden_slices", partition_mapping=dg.AllPartitionMapping())],
+    automation_condition=on_new_release, op_tags=EVALUATE.tags, pool=EVALUATE.pool, code_version="1",
+    kinds={"onnx", "json"},
+)
+def eval_reports(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
+    """Workflow 16 of 36: takes model_bundles and golden_slices, gives metrics per slice and pass, fail or insufficient."""
+    started, release = time.time_ns(), context.partition_key
+    inputs = {
+        "model_bundles": lake.require("model_bundles", release),
+        "golden_slices": lake.require("golden_slices", release_week(release)),
+    }
+    policy = EvaluationPolicy.load()
+    made_from = lineage(list(inputs.values()), code_version(context), [policy])
+    made = produce(lake, "eval_reports", release, made_from, inputs, lambda work: _evaluate(work, policy))
+    return dg.MaterializeResult(
+        metadata=bundle_metadata(made, started) | _describe(lake, made.manifest),
+        data_version=dg.DataVersion(made.manifest.content),
+    )
+
+
+@dg.asset_check(asset=eval_reports)
+def eval_reports_pass_the_gate(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
+    """Every critical slice meets the evaluation policy."""
+    report = _read(lake, lake.require("eval_reports", context.partition_key))
+    verdict = report["verdict"]
+    return dg.AssetCheckResult(
+        passed=verdict["state"] == "pass",
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"verdict": dg.MetadataValue.json(verdict)},
+    )
+
+
+def _evaluate(work: Work, policy: EvaluationPolicy) -> str:
+    from av_assets.domain.metrics.evaluate import evaluate_bundle
+
+    evaluate_bundle(work.checkout("model_bundles"), work.checkout("golden_slices"), policy, work.out, work.watch)
+    return ""
+
+
+def _read(lake: Lake, manifest: Manifest) -> dict[str, Any]:
+    return json.loads(lake.read_bytes(manifest, "report.json"))
+
+
+def _describe(lake: Lake, manifest: Manifest) -> dict[str, Any]:
+    report = _read(lake, manifest)
+    columns = ("map50", "map", "miou", "ece", "n_drives", "n_frames", "n_objects")
+    rows = [
+        dg.TableRecord({"slice": name, **{c: str(found.get(c)) for c in columns}})
+        for name, found in sorted(report["slices"].items())
+    ]
+    return {
+        "verdict": report["verdict"]["state"],
+        "slices": dg.MetadataValue.table(rows),
+        "dataset_version": report["dataset_version"],
+        **pictures(lake, manifest, "pr_curves.png", "reliability.png", "examples.png"),
+    }

@@ -1,0 +1,1 @@
+"""From golden data to checkpoints: workflows 13-14."""

@@ -1,0 +1,30 @@
+"""The condition sensors: one per hardware class, so that each ticks alone and tags its runs."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from resources.environment import environment
+
+PER_DRIVE = (
+    "log_reports", "redacted_clips", "synced_shards", "drive_catalog", "event_windows", "clip_embeddings",
+    "auto_labels", "verified_labels", "pretrained_models",
+)
+LEARNING = (
+    "golden_slices", "checkpoints", "model_bundles", "eval_reports", "drift_reports", "retraining_requests",
+)
+
+
+def _sensor(name: str, assets: tuple[str, ...], hardware: str) -> dg.AutomationConditionSensorDefinition:
+    return dg.AutomationConditionSensorDefinition(
+        name,
+        target=dg.AssetSelection.assets(*assets),
+        minimum_interval_seconds=environment().tick_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        run_tags={"hardware": hardware},
+        emit_backfills=False,  # one drive is one run, and at once; a backfill waits for the daemon's 30 s loop
+    )
+
+
+drive_automation = _sensor("drive_automation", PER_DRIVE, "decode")
+learning_automation = _sensor("learning_automation", LEARNING, "train_multisensor")

@@ -1,0 +1,51 @@
+"""A tiny golden dataset, and a network that is small enough to be taught in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from golden_folder import golden_folder
+
+from av_assets.domain.models.export import export_bundle
+from av_assets.domain.models.train import TrainSummary, train
+from av_assets.policies.training import TrainingPolicy
+
+SPLITS = {"drive-a": "train", "drive-b": "val", "drive-c": "test", "drive-d": "test"}
+
+
+@pytest.fixture(scope="session")
+def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return golden_folder(tmp_path_factory.mktemp("golden"), SPLITS)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> TrainingPolicy:
+    """Small, float32, one thread: quick, and equal to the bit."""
+    changes = {
+        "input_width": 160,
+        "input_height": 96,
+        "widths": (8, 16, 24, 32, 48),
+        "feature_width": 24,
+        "head_width": 32,
+        "batch_size": 4,
+        "epochs": 20,
+        "ema_decay": 0.9,
+        "learning_rate": 0.005,
+        "precision": "float32",
+        "num_threads": 1,
+        "parity_inputs": 200,
+    }
+    return TrainingPolicy.model_validate(TrainingPolicy.load().model_dump() | changes)
+
+
+@pytest.fixture(scope="session")
+def trained(golden: Path, tiny: TrainingPolicy, tmp_path_factory: pytest.TempPathFactory) -> TrainSummary:
+    return train(tiny, golden, tmp_path_factory.mktemp("trained"), seed=1)
+
+
+@pytest.fixture(scope="session")
+def bundle(trained: TrainSummary, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out_dir = tmp_path_factory.mktemp("bundle")
+    export_bundle(trained.checkpoint, out_dir)
+    return out_dir

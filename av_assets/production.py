@@ -143,7 +143,7 @@ def record_drives(
                 raise
             context.log.warning(f"{drive}: {error}")  # its input is missing: it is in quarantine further up
             continue
-        except Exception as error:  # noqa: BLE001  one drive's crash must not take the others of the batch with it
+        except Exception as error:
             if len(keys) == 1:
                 raise
             context.log.exception(f"{drive} crashed in {stage}")

@@ -9,6 +9,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+PROJECT = Path(__file__).parent.parent
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -51,7 +53,34 @@ def environment() -> Environment:
         lake=os.environ.get("AV_LAKE", (home / "lake").as_uri()),
         landing=Path(os.environ.get("AV_LANDING", home / "landing")).absolute(),
         truth=Path(os.environ.get("AV_TRUTH", home / "truth")).absolute(),
-        lock=Path(os.environ.get("AV_LOCK", Path(__file__).parent.parent / "constraints.txt")),
+        lock=Path(os.environ.get("AV_LOCK", PROJECT / "constraints.txt")),
         tick_seconds=int(os.environ.get("AV_TICK_SECONDS", "15")),
         s3_endpoint=os.environ.get("AWS_ENDPOINT_URL"),
     )
+
+
+def prepare() -> Environment:
+    """Make the local folders and the Dagster home of this installation, and name it to Dagster.
+
+    The storage is created once here: a webserver and a daemon that both find none race for creating it.
+    """
+    here = environment()
+    for folder in (here.dagster_home, here.landing, here.scratch, here.cache):
+        folder.mkdir(parents=True, exist_ok=True)
+    target = here.dagster_home / "dagster.yaml"
+    if not target.exists():
+        target.write_text((PROJECT / "deployments" / "local" / "dagster.yaml").read_text("utf-8"), "utf-8")
+    os.environ.setdefault("DAGSTER_HOME", str(here.dagster_home))
+    os.environ.setdefault("AV_HOME", str(here.home))
+    return here
+
+
+def child_environment() -> dict[str, str]:
+    """What a process that this one starts gets."""
+    return dict(os.environ)
+
+
+def extra_drives() -> Path | None:
+    """The folder of recordings that the demo lands as well."""
+    named = os.environ.get("AV_EXTRA_DRIVES")
+    return Path(named).absolute() if named else None

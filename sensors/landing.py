@@ -10,9 +10,9 @@ import json
 import time
 
 import dagster as dg
+from av_assets.policies.landing import LandingPolicy
 
 from av_assets.domain.errors import LandingError
-from av_assets.policies.landing import LandingPolicy
 from partitions.drives import drives
 from resources import quarantine
 from resources.environment import environment
@@ -37,9 +37,7 @@ def landed_drives(
     policy = LandingPolicy.load()
     todo, seen = [], {}
     for folder in landing.folders(time.time()):
-        if started.get(folder.name) == folder.fingerprint:
-            seen[folder.name] = folder.fingerprint
-        elif _refused(lake, landing, folder, policy, context.instance):
+        if started.get(folder.name) == folder.fingerprint or _refused(lake, landing, folder, policy, context.instance):
             seen[folder.name] = folder.fingerprint
         elif folder.complete:
             todo.append(folder)
@@ -65,9 +63,9 @@ def _refused(
     from av_assets.production import completeness
 
     error = landing.problem(folder)
-    if error is None and not folder.complete and folder.quiet_s > policy.stable_after_s:
+    if error is None and not folder.complete and folder.quiet_s > policy.marker_timeout_s:
         error = LandingError(
-            f"no completion marker, and nothing has changed for {policy.stable_after_s:.0f} s", code="missing_marker",
+            f"no completion marker, and nothing has changed for {policy.marker_timeout_s:.0f} s", code="missing_marker",
             file=folder.path, drive=folder.name, remedy="finish the copy, then put the empty file COMPLETE beside it",
         )
     if error is None:

@@ -17,3 +17,24 @@ def real_data(request: pytest.FixtureRequest) -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("no real recordings: pass --real-data DIR")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short synthetic drive: `landing/<drive>` and `truth/<drive>`."""
+    from av_assets.domain.simulation.recorder import record_drive
+    from av_assets.domain.simulation.samples import short_drive
+
+    folder = tmp_path_factory.mktemp("rig")
+    record_drive(short_drive(), folder / "landing", folder / "truth")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def short_drive_folder(rig: Path) -> Path:
+    return next((rig / "landing").iterdir())
+
+
+@pytest.fixture(scope="session")
+def short_truth(rig: Path) -> Path:
+    return rig / "truth"

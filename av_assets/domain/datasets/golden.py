@@ -10,17 +10,20 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from av_assets.domain.datasets.members import SPLITS, MemberInfo, Split
 from av_assets.domain.datasets.slices import Slice, cut_slices
 from av_assets.domain.datasets.splits import split_of
 from av_assets.domain.errors import DatasetError
 from av_assets.domain.evidence.digests import sha256_json
-from av_assets.policies.golden import GoldenPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from av_assets.policies.golden import GoldenPolicy
 
 SCHEMA = 1
 DATASET_FILE = "dataset.json"

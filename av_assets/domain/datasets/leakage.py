@@ -6,14 +6,17 @@ Belongs here: the checks. Does not belong here: what to do about a leak; similar
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pyarrow as pa
 
 from av_assets.domain.datasets.members import SPLITS, Split
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pyarrow as pa
 
 BLOCK = 2048
 

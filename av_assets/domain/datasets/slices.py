@@ -5,11 +5,14 @@ Belongs here: evaluation of predicates. Does not belong here: where tags come fr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from av_assets.domain.datasets.members import MemberInfo
-from av_assets.policies.golden import SlicePredicate
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from av_assets.domain.datasets.members import MemberInfo
+    from av_assets.policies.golden import SlicePredicate
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,11 @@ Belongs here: that function. Does not belong here: counting, slicing, leakage.
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-from av_assets.domain.datasets.members import Split
-from av_assets.policies.golden import GoldenPolicy
+if TYPE_CHECKING:
+    from av_assets.domain.datasets.members import Split
+    from av_assets.policies.golden import GoldenPolicy
 
 
 def hash_place(drive: str, salt: str) -> float:

@@ -1,20 +1,30 @@
 """Where sensors are mounted and how cameras see: read from the log, or listed as missing, never invented.
 
-Belongs here: the calibration of one drive, its sanity and its file. Does not belong here: estimating calibration.
+Belongs here: the calibration of one drive, its sanity and its file. Does not belong here: estimating
+calibration.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from av_assets.domain.errors import CalibrationError
-from av_assets.domain.geometry.transforms import Array, compose, invert, is_rigid, quaternions_to_matrices, se3
+from av_assets.domain.geometry.transforms import (
+    Array,
+    compose,
+    invert,
+    is_rigid,
+    quaternions_to_matrices,
+    se3,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
 EGO_FRAME = "base_link"
 Matrix3 = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
@@ -28,7 +38,8 @@ def _check_rigid(name: str, matrix: Matrix4) -> None:
 
 
 class CameraCalibration(BaseModel):
-    """Intrinsics (pixels, plumb_bob D) and mounting of one camera; optical frame x right, y down, z forward."""
+    """Intrinsics (pixels, plumb_bob D) and mounting of one camera; optical frame x right, y down, z
+    forward."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     width: int
@@ -81,7 +92,9 @@ class Calibration(BaseModel):
         try:
             return cls.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
-            raise CalibrationError(f"not a calibration: {error}", code="bad_calibration_file", file=path) from error
+            raise CalibrationError(
+                f"not a calibration: {error}", code="bad_calibration_file", file=path
+            ) from error
 
 
 class Mount(NamedTuple):
@@ -107,12 +120,13 @@ def transforms_of(message: Any) -> Iterable[tuple[str, str, Array]]:
 
 
 class FrameTree:
-    """Static transforms between named frames; a later message about the same pair replaces the earlier one."""
+    """Static transforms between named frames; a later message about the same pair replaces the earlier
+    one."""
 
     def __init__(self) -> None:
         self._edges: dict[str, dict[str, Array]] = {}
 
-    def add(self, parent: str, child: str, parent_SE3_child: Array) -> None:  # noqa: N803 - frame convention
+    def add(self, parent: str, child: str, parent_SE3_child: Array) -> None:
         self._edges.setdefault(parent, {})[child] = parent_SE3_child
         self._edges.setdefault(child, {})[parent] = invert(parent_SE3_child)
 
@@ -131,9 +145,18 @@ class FrameTree:
         return reached.get(source)
 
 
+def frame_tree(messages: Iterable[Any]) -> FrameTree:
+    """The tree of all transforms in decoded tf2_msgs/TFMessage messages."""
+    tree = FrameTree()
+    for message in messages:
+        for parent, child, matrix in transforms_of(message):
+            tree.add(parent, child, matrix)
+    return tree
+
+
 def calibration_from_log(
     mounts: Iterable[Mount],
-    transforms: Iterable[Any],
+    transforms: Iterable[Any] | FrameTree,
     camera_infos: Mapping[str, Any],
     ego_frame: str = EGO_FRAME,
 ) -> Calibration:
@@ -141,15 +164,13 @@ def calibration_from_log(
 
     Args:
         mounts: the cameras and lidars of the drive (other kinds are ignored).
-        transforms: tf2_msgs/TFMessage messages of /tf_static, in log order.
+        transforms: tf2_msgs/TFMessage messages of /tf_static in log order, or the tree made of them.
         camera_infos: role -> sensor_msgs/CameraInfo. Its frame_id names the frame where the mount has none.
 
-    A camera needs both intrinsics and a chain to `ego_frame`; a lidar needs the chain. What lacks is in `missing`.
+    A camera needs both intrinsics and a chain to `ego_frame`; a lidar needs the chain. What lacks is in
+    `missing`.
     """
-    tree = FrameTree()
-    for message in transforms:
-        for parent, child, matrix in transforms_of(message):
-            tree.add(parent, child, matrix)
+    tree = transforms if isinstance(transforms, FrameTree) else frame_tree(transforms)
     cameras: dict[str, CameraCalibration] = {}
     lidars: dict[str, LidarCalibration] = {}
     missing: list[str] = []
@@ -170,7 +191,8 @@ def calibration_from_log(
 
 
 def _camera(info: Any, pose: Array | None) -> CameraCalibration | None:
-    """None where the log has no mounting, no intrinsics, or intrinsics that say nothing (all zero: uncalibrated)."""
+    """None where the log has no mounting, no intrinsics, or intrinsics that say nothing (all zero:
+    uncalibrated)."""
     if info is None or pose is None:
         return None
     k = np.asarray(info.k if hasattr(info, "k") else info.K, np.float64).reshape(3, 3)
@@ -181,7 +203,7 @@ def _camera(info: Any, pose: Array | None) -> CameraCalibration | None:
         return CameraCalibration(
             width=info.width,
             height=info.height,
-            K=tuple(tuple(map(float, row)) for row in k),
+            K=k.tolist(),
             D=tuple(map(float, d)),
             ego_SE3_camera=_matrix4(pose),
         )

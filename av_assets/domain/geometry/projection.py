@@ -1,15 +1,20 @@
-"""Points onto pictures: the pinhole model with plumb-bob distortion (Brown 1971; the model of ROS and OpenCV).
+"""Points onto pictures: the pinhole model with plumb-bob distortion (Brown 1971; the model of ROS and
+OpenCV).
 
 Belongs here: camera projection. Does not belong here: drawing, or where a camera is mounted (calibration).
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from av_assets.domain.errors import CalibrationError
 from av_assets.domain.geometry.transforms import Array, apply, invert
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 NEAR_M = 0.05
 MAX_COEFFICIENTS = 5
@@ -42,15 +47,19 @@ def distort(normalised: ArrayLike, distortion: ArrayLike) -> Array:
 
 
 def _folds_back(r2: Array, distortion: ArrayLike) -> NDArray[np.bool_]:
-    """Where the radial polynomial no longer grows with the radius: such points would land inside the picture."""
+    """Where the radial polynomial no longer grows with the radius: such points would land inside the
+    picture."""
     k1, k2, _, _, k3 = _coefficients(distortion)
     return np.asarray(1 + r2 * (3 * k1 + r2 * (5 * k2 + r2 * 7 * k3)) <= 0)
 
 
-def project_camera_points(points_camera_m: ArrayLike, k: ArrayLike, distortion: ArrayLike) -> tuple[Array, Array]:
+def project_camera_points(
+    points_camera_m: ArrayLike, k: ArrayLike, distortion: ArrayLike
+) -> tuple[Array, Array]:
     """(N, 3) optical-frame points -> pixels (N, 2) and depths (N,) in metres.
 
-    Points nearer than NEAR_M, behind the camera, or beyond the radius where the lens model folds back are NaN.
+    Points nearer than NEAR_M, behind the camera, or beyond the radius where the lens model folds back
+    are NaN.
 
     Raises:
         CalibrationError: an unknown distortion model.
@@ -67,7 +76,7 @@ def project_camera_points(points_camera_m: ArrayLike, k: ArrayLike, distortion: 
 
 
 def project_ego_points(
-    points_ego_m: ArrayLike, ego_SE3_camera: ArrayLike, k: ArrayLike, distortion: ArrayLike  # noqa: N803
+    points_ego_m: ArrayLike, ego_SE3_camera: ArrayLike, k: ArrayLike, distortion: ArrayLike
 ) -> tuple[Array, Array]:
     """(N, 3) ego-frame points -> pixels (N, 2) and depths (N,) in metres; NaN as in project_camera_points."""
     return project_camera_points(apply(invert(ego_SE3_camera), points_ego_m), k, distortion)

@@ -34,14 +34,14 @@ def compose(*transforms: ArrayLike) -> Array:
     return product
 
 
-def invert(a_SE3_b: ArrayLike) -> Array:  # noqa: N803 - frame convention
+def invert(a_SE3_b: ArrayLike) -> Array:
     """b_SE3_a, (4, 4), by transposing the rotation: exact where a general inverse is not."""
     matrix = np.asarray(a_SE3_b, np.float64)
     rotation = matrix[:3, :3].T
     return se3(rotation, -rotation @ matrix[:3, 3])
 
 
-def apply(a_SE3_b: ArrayLike, points_b: ArrayLike) -> Array:  # noqa: N803 - frame convention
+def apply(a_SE3_b: ArrayLike, points_b: ArrayLike) -> Array:
     """(N, 3) points of frame b in frame a."""
     matrix = np.asarray(a_SE3_b, np.float64)
     return np.asarray(points_b, np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
@@ -68,7 +68,7 @@ def normalise_quaternions(xyzw: ArrayLike) -> Array:
     norm = np.linalg.norm(quaternions, axis=-1, keepdims=True)
     if not np.isfinite(norm).all() or (norm < 1e-6).any():
         raise CalibrationError("a rotation quaternion is zero or not finite", code="bad_quaternion")
-    return quaternions / norm
+    return np.asarray(quaternions / norm)
 
 
 def quaternions_to_matrices(xyzw: ArrayLike) -> Array:
@@ -89,7 +89,8 @@ def quaternions_to_matrices(xyzw: ArrayLike) -> Array:
 def matrices_to_quaternions(rotations: ArrayLike) -> Array:
     """(..., 3, 3) rotations -> (..., 4) unit quaternions with w >= 0.
 
-    Takes the eigenvector of the largest eigenvalue of K (Bar-Itzhack 2000, Journal of Guidance 23(6)): no case
+    Takes the eigenvector of the largest eigenvalue of K (Bar-Itzhack 2000, Journal of Guidance 23(6)):
+    no case
     distinction, and the nearest rotation where the input is slightly off.
     """
     m = np.asarray(rotations, np.float64)

@@ -1,8 +1,8 @@
 """What the format scanners give and the reader merges: channels, blocks, raw messages, damage.
 
-A block is a run of messages that can be read and decoded by itself: a chunk, or a stretch of records outside chunks.
-Belongs here: those types, the bounds on sizes, and the merge of blocks by time. Does not belong here: any file
-format.
+A block is a run of messages that can be read and decoded by itself: a chunk, or records outside of chunks.
+Belongs here: those types, the bounds on sizes, and the merge of blocks by time. Does not belong here: any
+file format.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class RawMessage(NamedTuple):
     stamp_offset: int | None = 4
 
 
-class TopicInfo(NamedTuple):
+@dataclass(frozen=True)
+class TopicInfo:
     """One topic over all files of a drive. `msgtype` is in ROS 2 form (`sensor_msgs/msg/Imu`)."""
 
     topic: str

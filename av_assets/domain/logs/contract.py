@@ -32,8 +32,7 @@ _NO_ROLE = re.compile(
     r"ParameterEvent|PacketMsg|Clock|Empty|DisparityImage|PoseArray)$"
 )
 _FILLERS = frozenset(
-    "image images raw compressed video h264 h265 jpeg color data points pointcloud cloud tracks frames frame fix "
-    "msg sensor sensors".split()
+    ["image", "images", "raw", "compressed", "video", "h264", "h265", "jpeg", "color", "data", "points", "pointcloud", "cloud", "tracks", "frames", "frame", "fix", "msg", "sensor", "sensors"]
 )
 _ANSWERED = {"imu": {"imu"}, "gnss": {"gnss", "gps", "navsat"}, "can": {"can"}, "pose": {"pose"}}
 

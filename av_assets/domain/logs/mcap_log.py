@@ -64,8 +64,8 @@ class McapLog:
                 self.indexed = True
             except (LogError, struct.error, UnicodeDecodeError, OverflowError) as error:
                 self.__dict__.update(schemas={}, channels={}, counts={}, blocks=[])
-                if not (isinstance(error, LogError) and error.code == "no_index"):
-                    self.damage.note("no_footer" if not _is_code(error, "bad_index") else "bad_index", str(error))
+                if why(error, "")[0] != "no_index":  # some recorders write none, and lose nothing by it
+                    self.damage.note(*why(error, "bad_index"))
         if not self.indexed:
             scan(self)
 
@@ -85,7 +85,7 @@ class McapLog:
         if not summary_start:
             raise LogError("the file was written without an index", code="no_index")
         length = self.size - 37 - summary_start
-        if not 8 <= summary_start or not 0 <= length <= MAX_SUMMARY_BYTES:
+        if not summary_start >= 8 or not 0 <= length <= MAX_SUMMARY_BYTES:
             raise LogError("the footer points outside of the file", code="bad_index")
         summary = self.bytes_at(summary_start, length)
         if crc and zlib.crc32(foot[:25], zlib.crc32(summary)) != crc:
@@ -146,8 +146,7 @@ class McapLog:
             tolerant = block.kind == "cut"
             return sorted_by_time(list(self.messages(self.decoded(block), wanted, tolerant)))
         except (LogError, struct.error, UnicodeDecodeError) as error:
-            code = error.code if isinstance(error, LogError) else "bad_chunk"
-            self.damage.note(code, str(error), block.length)
+            self.damage.note(*why(error, "bad_chunk"), block.length)
             return []
 
     def decoded(self, block: Block) -> bytes:
@@ -261,5 +260,6 @@ def _blob(body: bytes, at: int) -> tuple[bytes, int]:
     return body[at + 4 : at + 4 + length], at + 4 + length
 
 
-def _is_code(error: Exception, code: str) -> bool:
-    return isinstance(error, LogError) and error.code == code
+def why(error: Exception, code: str) -> tuple[str, str]:
+    """Code and reason of an error; `code` for those that are not typed."""
+    return (error.code, error.reason) if isinstance(error, LogError) else (code, "the bytes do not fit the format")

@@ -69,7 +69,7 @@ class _Scan:
                 self._record(opcode, length)
         self._end_run(self.at)
         if not self.ended:
-            self.log.damage.note("no_footer", "the file ends without a footer", self.log.size - self.at)
+            self._no_footer(self.log.size - self.at)
         self._settle_counts()
 
     def _record(self, opcode: int, length: int) -> None:
@@ -116,9 +116,12 @@ class _Scan:
             if used != len(data) and kind != "cut":
                 raise LogError("a record reaches over the end of its chunk", code="bad_chunk")
         except (LogError, struct.error) as error:
-            code = error.code if isinstance(error, LogError) else "bad_chunk"
-            self.log.damage.note(code, f"chunk at byte {start}: {error}", 9 + length)
+            code, reason = mcap.why(error, "bad_chunk")
+            self.log.damage.note(code, f"chunk at byte {start}: {reason}", 9 + length)
             return
+        if kind == "cut":
+            # Of compressed bytes the share that decoded is the best estimate.
+            self.log.damage.note("cut_chunk", f"the chunk at byte {start} is cut", _share(length, used, data, body))
         if tally.counts:
             self.log.blocks.append(tally.block(start, 9 + length, len(data), kind))
             self.seen += tally.counts
@@ -142,7 +145,7 @@ class _Scan:
         try:
             (self.log.add_schema if opcode == mcap.SCHEMA else self.log.add_channel)(body)
         except (LogError, struct.error) as error:
-            self.log.damage.note("bad_record", str(error))
+            self.log.damage.note(*mcap.why(error, "bad_record"))
 
     def _resync(self, opcode: int) -> None:
         """Go on at the next record that makes sense; without one, the rest is a cut chunk or lost."""
@@ -154,12 +157,16 @@ class _Scan:
             return
         if opcode == mcap.CHUNK:
             rest = self.log.size - self.at - 9
-            self.log.damage.note("cut_chunk", f"the chunk at byte {self.at} is cut")
             self._chunk(self.at, rest, "cut")
         else:
             self.log.damage.note("cut_record", f"the record at byte {self.at} is cut", self.log.size - self.at)
-        self.log.damage.note("no_footer", "the file ends without a footer")
+        self._no_footer(0)
         self.ended = True
+
+    def _no_footer(self, bytes_lost: int) -> None:
+        self.log.damage.bytes_lost += bytes_lost
+        if "no_footer" not in self.log.damage.reasons:
+            self.log.damage.note("no_footer", "the file ends without a footer")
 
     def _next_record(self, at: int) -> int | None:
         while at + 9 < self.log.size:
@@ -196,3 +203,10 @@ class _Scan:
                 self.log.counts[channel] = count
             else:
                 self.log.damage.note("unknown_channel", f"{count} messages of channel {channel} have no topic")
+
+
+def _share(length: int, used: int, data: bytes, body: bytes) -> int:
+    """Bytes of a cut chunk that gave no message; of compressed ones the share of the claimed size that came out."""
+    (size, _, text) = struct.unpack_from("<QII", body, 16)
+    whole = size if text else len(data)
+    return length - int(length * min(1.0, used / whole)) if whole else length

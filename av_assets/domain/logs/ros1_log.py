@@ -1,6 +1,7 @@
 """ROS 1 bags (format 2.0): by their index where it is whole, by a scan of all records where it is not.
 
-Belongs here: opening a bag and reading its chunks. Does not belong here: the scan of unindexed bags (`ros1_scan`).
+Belongs here: opening a bag and reading its chunks. Does not belong here: the scan of bags without an index
+(`ros1_scan`).
 Format: http://wiki.ros.org/Bags/Format/2.0
 """
 
@@ -15,7 +16,7 @@ from av_assets.domain.logs.blocks import Block, Channel, Damage, RawMessage, sor
 from av_assets.domain.logs.compression import decompress, decompress_prefix
 from av_assets.domain.logs.definitions import ros2_name, stamp_offset
 from av_assets.domain.logs.formats import ROS1_MAGIC
-from av_assets.domain.logs.mcap_log import open_binary
+from av_assets.domain.logs.mcap_log import open_binary, why
 
 MESSAGE, BAG_HEADER, INDEX, CHUNK, CHUNK_INFO, CONNECTION = 0x02, 0x03, 0x04, 0x05, 0x06, 0x07
 MAX_HEADER_BYTES = 1 << 20
@@ -51,9 +52,8 @@ class Ros1Log:
                 self._read_index()
                 self.indexed = True
             except (LogError, struct.error, KeyError) as error:
-                code = error.code if isinstance(error, LogError) else "bad_index"
                 self.channels, self.counts, self.blocks = {}, {}, []
-                self.damage.note(code, str(error))
+                self.damage.note(*why(error, "bad_index"))
         if not self.indexed:
             scan(self)
 
@@ -91,10 +91,10 @@ class Ros1Log:
         if not 0 < position <= self.size or self.size - position > MAX_INDEX_BYTES:
             raise LogError("the bag is cut: its index lies outside", code="cut_record")
         index = self.bytes_at(position, self.size - position)
-        for head, data in records(index, strict=True):
-            self._index_record(head, data, position)
+        for head, start, end in records(index):
+            self._index_record(head, index[start:end], position)
         if len(self.channels) != connections or len(self.blocks) != chunks:
-            raise LogError("the index is not whole", code="bad_index")
+            raise LogError("the index is cut", code="bad_index")
 
     def _index_record(self, head: Header, data: bytes, end: int) -> None:
         kind = head[b"op"][0]
@@ -127,8 +127,7 @@ class Ros1Log:
         try:
             return sorted_by_time(list(self.messages(self.decoded(block), wanted, block.kind == "cut")))
         except (LogError, struct.error, KeyError) as error:
-            code = error.code if isinstance(error, LogError) else "bad_chunk"
-            self.damage.note(code, str(error), block.length)
+            self.damage.note(*why(error, "bad_chunk"), block.length)
             return []
 
     def decoded(self, block: Block) -> bytes:
@@ -148,7 +147,7 @@ class Ros1Log:
         return decompress(self.bytes_at(start, length), codec, _U32.unpack(head[b"size"])[0])
 
     def messages(self, data: bytes, wanted: frozenset[int], tolerant: bool = False) -> Iterator[RawMessage]:
-        """Messages of the wanted connections among records; a tolerant reading ends where a record does not fit.
+        """Messages of the wanted connections among records; the tolerant end where a record does not fit.
 
         Raises:
             LogError: bad_chunk when a record does not fit.
@@ -178,30 +177,28 @@ def parse_header(data: bytes) -> Header:
     return fields
 
 
-def records(data: bytes, strict: bool) -> Iterator[tuple[Header, bytes]]:
-    """Header and data of each record; the strict raise LogError bad_chunk where one does not fit, the others end."""
+def records(data: bytes) -> Iterator[tuple[Header, int, int]]:
+    """Header, start and end of the data of each record, up to the first that does not fit."""
     at = 0
     while at < len(data):
         try:
             (length,) = _U32.unpack_from(data, at)
             (size,) = _U32.unpack_from(data, at + 4 + length)
             head = parse_header(data[at + 4 : at + 4 + length])
-            start = at + 8 + length
-            if start + size > len(data) or len(head.get(b"op", b"")) != 1:
-                raise LogError("a record reaches over the end", code="bad_chunk")
-        except (struct.error, LogError) as error:
-            if strict:
-                raise LogError("a record is damaged", code="bad_chunk") from error
+        except (struct.error, LogError):
             return
-        yield head, data[start : start + size]
+        start = at + 8 + length
+        if start + size > len(data) or len(head.get(b"op", b"")) != 1:
+            return
+        yield head, start, start + size
         at = start + size
 
 
 def message_spans(data: bytes, strict: bool) -> Iterator[tuple[int, int, int, int]]:
     """Connection, log time, start and end of each message's data.
 
-    Recorders write the same three fields in the same order, so the place of the fields is learned once and the slow
-    parse runs only where it changes.
+    Recorders write the same three fields in the same order, so the place of the fields is learned once and the
+    slow parse runs only where it changes.
 
     Raises:
         LogError: bad_chunk where a record does not fit, when strict.

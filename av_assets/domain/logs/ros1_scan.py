@@ -1,13 +1,14 @@
 """The sequential scan of a ROS 1 bag that has no usable index: `.bag.active`, cut or damaged ones.
 
-Belongs here: walking records, finding the next chunk after a bad one, counting what is lost. Does not belong here:
-reading by index (`ros1_log`).
+Belongs here: walking records, finding the next chunk after a bad one, counting what is lost. Does not belong
+here: reading by index (`ros1_log`).
 """
 
 from __future__ import annotations
 
 import struct
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from av_assets.domain.errors import LogError
@@ -70,19 +71,23 @@ def _chunk(log: Ros1Log, seen: Counter[int], head: Header, at: int, start: int, 
     if end > log.size:
         if _next_chunk(log, start) is not None:
             raise LogError(f"the chunk at byte {at} has an impossible length", code="bad_chunk")
-        log.damage.note("cut_chunk", f"the chunk at byte {at} is cut")
-        _keep(log, seen, decompress_prefix(log.bytes_at(start, length), codec, size), at, end - at, "cut")
+        data = decompress_prefix(log.bytes_at(start, length), codec, size)
+        used = _keep(log, seen, data, at, end - at, "cut")
+        lost = (log.size - start) * (1 - min(1.0, used / max(1, size if codec != "none" else len(data))))
+        log.damage.note("cut_chunk", f"the chunk at byte {at} is cut", round(lost))
         return end
     try:
         data = decompress(log.bytes_at(start, length), codec, size)
-        _keep(log, seen, data, at, end - at, "chunk")
     except LogError as error:
         log.damage.note(error.code, f"chunk at byte {at}: {error.reason}", end - at)
+        return end
+    if (used := _keep(log, seen, data, at, end - at, "chunk")) != len(data):
+        log.damage.note("bad_chunk", f"chunk at byte {at}: a record is damaged", len(data) - used)
     return end
 
 
 def _open_chunk(log: Ros1Log, seen: Counter[int], codec: str, at: int, start: int) -> int:
-    """The chunk that a recorder had not closed: its sizes are still zero and its data runs to the end of the file."""
+    """The chunk that a recorder had not closed: its sizes are zero and its data runs to the end of the file."""
     if codec == "none":
         return start  # its records follow one by one
     log.damage.note("cut_chunk", f"the chunk at byte {at} was not closed")
@@ -92,31 +97,33 @@ def _open_chunk(log: Ros1Log, seen: Counter[int], codec: str, at: int, start: in
     return log.size
 
 
-def _keep(log: Ros1Log, seen: Counter[int], data: bytes, at: int, length: int, kind: str) -> None:
-    """Learn the connections and count the messages of one block.
-
-    Raises:
-        LogError: bad_chunk when a record does not fit and the chunk should have been whole.
-    """
-    counts, start_ns, end_ns = Counter[int](), MAX_TIME_NS, 0
-    for head, body in ros1.records(data, strict=False):
-        if head[b"op"][0] == ros1.CONNECTION:
-            log.add_connection(head, body)
-    for number, log_ns, _, _ in ros1.message_spans(data, strict=kind != "cut"):
-        counts[number] += 1
-        start_ns, end_ns = min(start_ns, log_ns), max(end_ns, log_ns)
+def _keep(log: Ros1Log, seen: Counter[int], data: bytes, at: int, length: int, kind: str) -> int:
+    """Learn the connections and count the messages of one block; gives how many bytes are whole records."""
+    counts, start_ns, end_ns, used = Counter[int](), MAX_TIME_NS, 0, 0
+    with suppress(LogError, KeyError, struct.error):  # a header without its fields ends the block as a cut does
+        for head, start, end in ros1.records(data):
+            if head[b"op"][0] == ros1.CONNECTION:
+                log.add_connection(head, data[start:end])
+            elif head[b"op"][0] == ros1.MESSAGE:
+                (number,) = struct.unpack("<I", head[b"conn"])
+                log_ns = ros1.time_ns(head[b"time"])
+                counts[number] += 1
+                start_ns, end_ns = min(start_ns, log_ns), max(end_ns, log_ns)
+            used = end
     if not counts:
-        return
+        return used
     seen += counts
     last = log.blocks[-1] if log.blocks else None
-    if kind == "records" and last and last.kind == kind and last.offset + last.length == at:
-        if last.length < WINDOW_BYTES:
-            log.blocks.pop()
-            at, length = last.offset, last.length + length
-            start_ns, end_ns = min(start_ns, last.start_ns), max(end_ns, last.end_ns)
-            counts.update(last.channels or ())
+    joins = last is not None and kind == last.kind == "records" and last.offset + last.length == at
+    if last and joins and last.length < WINDOW_BYTES:
+        log.blocks.pop()
+        at, length = last.offset, last.length + length
+        start_ns, end_ns = min(start_ns, last.start_ns), max(end_ns, last.end_ns)
+        counts.update(last.channels or ())
     size = length if kind == "records" else len(data)
+    kind = "cut" if kind == "chunk" and used != len(data) else kind
     log.blocks.append(Block(start_ns, end_ns, at, length, size, frozenset(counts), kind))
+    return used
 
 
 def _resync(log: Ros1Log, at: int, error: Exception) -> int:

@@ -22,7 +22,7 @@ from av_assets.domain.errors import ModelError
 from av_assets.domain.evidence.digests import canonical_json, sha256_bytes, sha256_file
 from av_assets.domain.models import checkpoint as ckpt
 from av_assets.domain.models.inputs import PLANES
-from av_assets.domain.models.network import MEAN, STD, Deployable, PerceptionNet
+from av_assets.domain.models.network import INPUT_SCALE, Deployable, PerceptionNet
 from av_assets.domain.models.runtime import CONFIG_FILE, MODEL_FILE, OUTPUTS, OnnxPerception
 from av_assets.policies.training import TrainingPolicy
 
@@ -90,7 +90,7 @@ def _metadata(state: Mapping[str, Any], policy: TrainingPolicy) -> dict[str, str
         "classes": ",".join(state["classes"]),
         "planes": ",".join(PLANES),
         "normalisation": canonical_json(
-            {"scale": 255, "mean": MEAN, "std": STD, "inside_graph": True}
+            {"scale": INPUT_SCALE, "inside_graph": True}
         ).decode(),
         "opset": str(policy.opset),
     }

@@ -118,11 +118,9 @@ def _recolour(example: Example, gain: float, contrast: float, drop_lidar: bool) 
     import cv2
 
     curve = np.clip(((np.arange(256) - 128) * contrast + 128) * gain, 0, 255).astype(np.uint8)
-    picture = example.picture.copy()
-    picture[..., :3] = cv2.LUT(np.ascontiguousarray(picture[..., :3]), curve)
-    if drop_lidar:
-        picture[..., 3:] = 0
-    return replace(example, picture=picture)
+    lidar = np.zeros(256, np.uint8) if drop_lidar else np.arange(256, dtype=np.uint8)
+    table = np.stack([curve, curve, curve, lidar, lidar], axis=1)[None]
+    return replace(example, picture=cv2.LUT(example.picture, table))
 
 
 def _zoom(example: Example, scale: float, shift: NDArray[np.float64]) -> Example:
@@ -131,11 +129,10 @@ def _zoom(example: Example, scale: float, shift: NDArray[np.float64]) -> Example
     height, width = example.picture.shape[:2]
     tx, ty = width * (1 - scale) * shift[0], height * (1 - scale) * shift[1]
     matrix = np.array([[scale, 0, tx], [0, scale, ty]])
-    rgb = cv2.warpAffine(np.ascontiguousarray(example.picture[..., :3]), matrix, (width, height))
+    planes = cv2.split(example.picture)
+    rgb = cv2.warpAffine(cv2.merge(planes[:3]), matrix, (width, height))
     # Interpolating between a return and no return would invent depths.
-    lidar = cv2.warpAffine(
-        np.ascontiguousarray(example.picture[..., 3:]), matrix, (width, height), flags=cv2.INTER_NEAREST
-    )
+    lidar = cv2.warpAffine(cv2.merge(planes[3:]), matrix, (width, height), flags=cv2.INTER_NEAREST)
     moved = example.boxes * scale + np.array([tx, ty, tx, ty], np.float32)
     boxes = np.clip(moved, 0, (width, height, width, height)).astype(np.float32)
     area, before = (np.prod(b[:, 2:] - b[:, :2], axis=1) for b in (boxes, moved))
@@ -145,7 +142,7 @@ def _zoom(example: Example, scale: float, shift: NDArray[np.float64]) -> Example
         drivable = cv2.warpAffine(drivable, cells, drivable.shape[::-1])
     keep = area > 0
     return Example(
-        np.concatenate([rgb, lidar], axis=2),
+        cv2.merge([rgb, lidar]),
         boxes[keep],
         example.classes[keep],
         (example.ignored | (area < MIN_VISIBLE_SHARE * before))[keep],

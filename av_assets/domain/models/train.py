@@ -145,14 +145,18 @@ def validate(net: PerceptionNet, frames: GoldenFrames, batch_size: int) -> float
 def _reproducible(config: TrainingPolicy, seed: int) -> Iterator[None]:
     """Seeds, threads and algorithms as the policy says, and as before afterwards."""
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.get_rng_state()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
     torch.set_num_threads(config.num_threads)
     torch.use_deterministic_algorithms(config.deterministic)
+    # Would write every new tensor twice, a sixth of the time, to guard against reading memory that nobody wrote.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     torch.manual_seed(seed)
     try:
         yield
     finally:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = filled
         torch.set_rng_state(before[2])
 
 

@@ -6,7 +6,7 @@ here: comparing (drift.py), measuring features (features.py).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,9 @@ import pyarrow.compute as pc
 from av_assets.domain.errors import DatasetError
 from av_assets.domain.monitoring.embeddings import Floats, fit_projection, project
 from av_assets.domain.monitoring.psi import bin_counts, quantile_edges
-from av_assets.policies.drift import DriftPolicy
+
+if TYPE_CHECKING:
+    from av_assets.policies.drift import DriftPolicy
 
 SCHEMA = 1
 KEYS = ("drive", "clip_id", "ref_ns")

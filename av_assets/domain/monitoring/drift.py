@@ -7,18 +7,22 @@ correction over features. A burst of missing values is a schema fault, reported 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pyarrow as pa
 
 from av_assets.domain.evidence.digests import sha256_json
 from av_assets.domain.monitoring.baseline import feature_columns
 from av_assets.domain.monitoring.psi import Counts, bin_counts, occupied_bins, psi, psi_limit
 from av_assets.domain.monitoring.significance import benjamini_hochberg, drive_permutation_p, smallest_p
-from av_assets.policies.drift import DriftPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pyarrow as pa
+
+    from av_assets.policies.drift import DriftPolicy
 
 State = Literal["ok", "moderate", "alarm", "insufficient"]
 _WORST_FIRST: tuple[State, ...] = ("alarm", "moderate", "ok", "insufficient")
@@ -85,13 +89,14 @@ def drift_report(
     )
     features = [_judge(m, adjusted.get(m.feature), policy) for m in measured]
     features.sort(key=lambda f: (_WORST_FIRST.index(f.state), -(f.psi or 0.0), f.feature))
-    state = min((f.state for f in features), key=_WORST_FIRST.index, default="insufficient")
+    state: State = features[0].state if features else "insufficient"
     reached = smallest_p(len(baseline["drives"]), len(columns), policy.permutations)
-    evidence = {"baseline": sha256_json(dict(baseline)), "policy": policy.digest, "drives": sorted(columns)}
+    against = sha256_json(dict(baseline))
+    evidence = {"baseline": against, "policy": policy.digest, "drives": sorted(columns)}
     return DriftReport(
         state,
         sha256_json({**evidence, "states": {f.feature: f.state for f in features}}),
-        evidence["baseline"],
+        against,
         policy.digest,
         seed,
         len(baseline["drives"]),

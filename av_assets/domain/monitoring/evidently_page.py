@@ -8,10 +8,11 @@ Belongs here: the adapter. Does not belong here: thresholds.
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
 

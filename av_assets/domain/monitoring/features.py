@@ -7,17 +7,20 @@ decoded at an eighth of their size, which is what a mean brightness needs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from io import BytesIO
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from av_assets.domain.privacy.frames import RedactedFrame, frames_from_shard
-from av_assets.policies.drift import DriftPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from av_assets.policies.drift import DriftPolicy
 
 CAMERA = "camera_front"
 SMALL_PX = (80, 48)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from av_assets.domain.monitoring.drift import DriftReport
+if TYPE_CHECKING:
+    from av_assets.domain.monitoring.drift import DriftReport
 
 _COLOURS = {"ok": "#4c956c", "moderate": "#e9a23b", "alarm": "#c8553d", "insufficient": "#9aa0a6"}
 

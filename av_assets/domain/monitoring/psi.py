@@ -8,10 +8,13 @@ the reference never saw count as change instead of being dropped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -60,7 +63,8 @@ def psi(reference: npt.ArrayLike, current: npt.ArrayLike, floor: float = 1e-4) -
 def _shares(counts: npt.ArrayLike) -> Floats:
     data = np.asarray(counts, dtype=np.float64)
     total = data.sum(axis=-1, keepdims=True)
-    return np.divide(data, total, out=np.full_like(data, np.nan), where=total > 0)
+    shares: Floats = np.divide(data, total, out=np.full_like(data, np.nan), where=total > 0)
+    return shares
 
 
 def occupied_bins(reference: npt.ArrayLike, current: npt.ArrayLike) -> int:

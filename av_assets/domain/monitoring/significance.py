@@ -5,14 +5,17 @@ Belongs here: p-values and their correction. Does not belong here: the statistic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import combinations
 from math import comb
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from av_assets.domain.monitoring.psi import Counts, psi
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def drive_permutation_p(

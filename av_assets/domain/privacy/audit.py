@@ -32,7 +32,7 @@ class Recall:
 def measure_recall(
     boxes: pa.Table, truth: pa.Table, kind: str, min_side_px: float, cover: float = 0.75
 ) -> Recall:
-    """Recall over objects of `kind` in `truth` (role, sensor_ns, kind, sides) of at least `min_side_px` length.
+    """Recall over objects of `kind` in `truth` (role, sensor_ns, kind, sides) at least `min_side_px` long.
 
     One counts as hidden if the boxes of its frame, of any kind, cover a share `cover` of it.
     """

@@ -1,8 +1,8 @@
 """Following findings through time, so that a frame in which a detector misses is covered by its neighbours.
 
-Findings of one kind are linked to tracks by overlap. A track hides its object in the frames where it was
-found, in the gaps between (interpolated), and `reach` frames before its first and after its last finding
-(carried on at the speed of the track, growing). Belongs here: linking and filling. Does not belong here: pictures.
+Findings of one kind are linked to tracks by overlap. A track hides its object where it was found, in the gaps
+between (interpolated), and `reach` frames before its first and after its last finding (carried on at the pace
+of the track, growing). Belongs here: linking and filling. Does not belong here: pictures.
 """
 
 from __future__ import annotations

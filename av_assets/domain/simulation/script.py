@@ -59,7 +59,7 @@ class DriveScript:
     events: tuple[ScriptedEvent, ...] = ()
     speed_mps: float = 10.5
     traffic: float = 1.0
-    pedestrians: float = 0.7
+    pedestrians: float = 0.9
     pace: bool = True
 
     def __post_init__(self) -> None:

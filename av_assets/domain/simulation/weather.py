@@ -19,7 +19,7 @@ from av_assets.domain.simulation.script import Light, Weather
 from av_assets.domain.simulation.world import RGB
 
 EXTINCTION_PER_M = {"clear": 0.0012, "rain": 0.009, "fog": 0.038}
-AMBIENT = {"day": 1.0, "twilight": 0.50, "night": 0.13}
+AMBIENT = {"day": 1.0, "twilight": 0.50, "night": 0.17}
 SKIES: dict[tuple[str, str], tuple[RGB, RGB]] = {
     ("clear", "day"): ((92, 146, 214), (206, 222, 236)),
     ("rain", "day"): ((120, 126, 134), (160, 164, 168)),
@@ -70,7 +70,7 @@ def _headlight_fall(distance_m: Array) -> Array:
 def _headlight(camera: Camera) -> Image:
     """How much of the headlight goes through each pixel, 0..255: a wide cone, dim above the horizon."""
     v, u = np.mgrid[0 : camera.height, 0 : camera.width].astype(float)
-    across = np.exp(-(((u - camera.width / 2) / (camera.width * 0.36)) ** 2))
+    across = np.exp(-(((u - camera.width / 2) / (camera.width * 0.44)) ** 2))
     above = np.clip((camera.horizon_row - 14 - v) / 60.0, 0, 1)
     strength = 0.95 if camera.role == "camera_front" else 0.38
     return (255 * strength * across * (1 - 0.75 * above)).astype(np.uint8)

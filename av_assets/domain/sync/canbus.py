@@ -6,12 +6,15 @@ Belongs here: decoding one bus. Does not belong here: reading the frames out of 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from av_assets.domain.errors import SyncError
-from av_assets.domain.sync.wire import CanFrame
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from av_assets.domain.sync.wire import CanFrame
 
 MAX_DBC_BYTES = 16 << 20
 # Standard and extended identifiers overlap; this bit keeps them apart, as in SocketCAN.
@@ -38,7 +41,7 @@ class CanDecoder:
             return ()
         try:
             values = message.decode(frame.data, decode_choices=False, allow_truncated=False)
-        except Exception as error:  # noqa: BLE001 - cantools and bitstruct raise many kinds for bad bits
+        except Exception as error:
             self.failed[type(error).__name__] += 1
             return ()
         return [(name, float(value)) for name, value in values.items()]

@@ -1,17 +1,20 @@
 """The reference grid: the moments that rows of a shard stand for.
 
-Belongs here: choosing the reference and laying out its times. Does not belong here: matching other streams to it.
+Belongs here: choosing the reference and laying out its times. Does not belong here: matching other
+streams to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from av_assets.domain.errors import SyncError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Ns = NDArray[np.int64]
 NS_PER_S = 1_000_000_000
@@ -46,7 +49,8 @@ def period_of(stamps_ns: Ns) -> int:
 def fixed_grid(start_ns: int, end_ns: int, rate_hz: float) -> Ns:
     """Times start_ns + k / rate_hz inside the half-open [start_ns, end_ns).
 
-    Each is computed from k and rounded once, so that rounding never adds up; shifting the span shifts the grid.
+    Each is computed from k and rounded once, so that rounding never adds up; shifting the span shifts
+    the grid.
     """
     count = max(0, int(np.ceil((end_ns - start_ns) * rate_hz / NS_PER_S)) + 1)
     times = start_ns + np.rint(np.arange(count, dtype=np.float64) * (NS_PER_S / rate_hz)).astype(np.int64)

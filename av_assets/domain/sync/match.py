@@ -1,7 +1,9 @@
 """Bringing samples of one stream to reference times: nearest, interpolated or held.
 
-All functions take samples in any order, search the whole stream and never look at wall time. Index -1 and NaN mean
-"nothing there". Belongs here: matching of stamps and numbers. Does not belong here: payloads, or choosing the grid.
+All functions take samples in any order, search the whole stream and never look at wall time. Index -1
+and NaN mean
+"nothing there". Belongs here: matching of stamps and numbers. Does not belong here: payloads, or
+choosing the grid.
 """
 
 from __future__ import annotations
@@ -19,18 +21,21 @@ NONE = -1
 
 
 class Match(NamedTuple):
-    """Per reference time: `index` of the sample (-1: none) and `delta_ns` = sample - reference (0 where none)."""
+    """Per reference time: `sample` is its position in the stream (-1: none) and `delta_ns` = sample -
+    reference (0 where none)."""
 
-    index: Ns
+    sample: Ns
     delta_ns: Ns
 
 
 def nearest(
     ref_ns: Ns, stamps_ns: Ns, tolerance_ns: int, phase_ns: int = 0, one_to_one: bool = False
 ) -> Match:
-    """The sample nearest to each ref_ns + phase_ns, if it is within tolerance_ns of it; a tie goes to the earlier.
+    """The sample nearest to each ref_ns + phase_ns, if it is within tolerance_ns of it; a tie goes to
+    the earlier.
 
-    With `one_to_one` no sample is used twice and order is kept: as many matches as possible, then the smallest sum
+    With `one_to_one` no sample is used twice and order is kept: as many matches as possible, then the
+    smallest sum
     of distances. `ref_ns` must be sorted; `stamps_ns` need not be.
     """
     order = np.argsort(stamps_ns, kind="stable")
@@ -80,8 +85,10 @@ def _nearest_sorted(target_ns: Ns, sorted_ns: Ns) -> Ns:
 def _assign(target_ns: Ns, sorted_ns: Ns, tolerance_ns: int) -> Ns:
     """Monotone one-to-one assignment by dynamic programming over the samples within tolerance of each target.
 
-    `best[j]` is (matches, -distance) using samples before position j; `last[i][k]` the sample that reference i takes
-    when samples before window start + k + 1 may be used. Time and memory: targets x samples inside the tolerance.
+    `best[j]` is (matches, -distance) using samples before position j; `last[i][k]` the sample that
+    reference i takes
+    when samples before window start + k + 1 may be used. Time and memory: targets x samples inside the
+    tolerance.
     """
     starts = np.searchsorted(sorted_ns, target_ns - tolerance_ns, side="left").tolist()
     ends = np.searchsorted(sorted_ns, target_ns + tolerance_ns, side="right").tolist()
@@ -118,7 +125,8 @@ def _trace_back(starts: list[int], ends: list[int], last: list[list[int]], limit
 def measured_phase(ref_ns: Ns, stamps_ns: Ns) -> int:
     """The usual offset of samples to the reference, in ns within half a period of the faster of both.
 
-    The circular mean finds the cycle (offsets near half a period come with both signs), the median around it the
+    The circular mean finds the cycle (offsets near half a period come with both signs), the median
+    around it the
     value. Zero where there is too little to say.
     """
     offsets_ns = pair_offsets(ref_ns, stamps_ns)
@@ -133,9 +141,11 @@ def measured_phase(ref_ns: Ns, stamps_ns: Ns) -> int:
 
 
 def pair_offsets(ref_ns: Ns, stamps_ns: Ns, phase_ns: int = 0) -> Ns:
-    """Sample - (reference + phase) for every element of the slower side and its nearest on the faster side, in ns.
+    """Sample - (reference + phase) for every element of the slower side and its nearest on the faster
+    side, in ns.
 
-    No tolerance is applied: a dropped frame shows as an offset of a whole period. Only times that both sides cover
+    No tolerance is applied: a dropped frame shows as an offset of a whole period. Only times that both
+    sides cover
     count.
     """
     stamps_ns, target_ns = np.unique(stamps_ns), ref_ns + phase_ns
@@ -146,16 +156,18 @@ def pair_offsets(ref_ns: Ns, stamps_ns: Ns, phase_ns: int = 0) -> Ns:
     margin = max(period_of(fast), 1)
     slow = slow[(slow >= fast[0] - margin) & (slow <= fast[-1] + margin)]
     offsets = fast[_nearest_sorted(slow, fast)] - slow
-    return offsets if ref_slower else -offsets
+    return np.asarray(offsets if ref_slower else -offsets)
 
 
 def interpolate(
     ref_ns: Ns, stamps_ns: Ns, values: ArrayLike, max_gap_ns: int, period: float | None = None
 ) -> Array:
-    """Linear interpolation of values (N,) at ref_ns -> (M,), NaN outside the samples or inside a gap > max_gap_ns.
+    """Linear interpolation of values (N,) at ref_ns -> (M,), NaN outside the samples or inside a gap >
+    max_gap_ns.
 
     Args:
-        period: of an angle (2 pi, or 360): the shorter way round is taken, the result lies in [-period/2, period/2).
+        period: of an angle (2 pi, or 360): the shorter way round is taken, the result lies in
+        [-period/2, period/2).
 
     Samples that are NaN do not count. Of several samples of one stamp the smallest value counts.
     """

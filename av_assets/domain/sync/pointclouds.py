@@ -5,14 +5,17 @@ Belongs here: the layout of sensor_msgs/PointCloud2. Does not belong here: trans
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from av_assets.domain.errors import SyncError
-from av_assets.domain.logs.blocks import RawMessage
 from av_assets.domain.sync.wire import Cursor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from av_assets.domain.logs.blocks import RawMessage
 
 _KINDS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 _INTENSITY_NAMES = ("intensity", "intensities", "i", "reflectivity", "signal")

@@ -1,6 +1,7 @@
 """Numbers over time out of small messages: IMU, GNSS, CAN, poses and any other message that holds numbers.
 
-Belongs here: names, units and collection of signals. Does not belong here: resampling (match), payloads (streams).
+Belongs here: names, units and collection of signals. Does not belong here: resampling (match), payloads
+(streams).
 """
 
 from __future__ import annotations
@@ -8,16 +9,18 @@ from __future__ import annotations
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from av_assets.domain.errors import SyncError
+from av_assets.domain.errors import LogError, SyncError
 from av_assets.domain.geometry.transforms import Array
-from av_assets.domain.logs.blocks import RawMessage
 from av_assets.domain.sync import wire
-from av_assets.domain.sync.canbus import CanDecoder
-from av_assets.domain.sync.grid import Ns
+
+if TYPE_CHECKING:
+    from av_assets.domain.logs.blocks import RawMessage
+    from av_assets.domain.sync.canbus import CanDecoder
+    from av_assets.domain.sync.grid import Ns
 
 POSE_FIELDS = ("x_m", "y_m", "z_m", "qx", "qy", "qz", "qw")
 POSE_TYPES = ("geometry_msgs/msg/PoseStamped", "geometry_msgs/msg/PoseWithCovarianceStamped")
@@ -34,20 +37,24 @@ def topic_slug(topic: str) -> str:
 
 
 class SignalLog:
-    """Samples of all signals of a drive: 16 bytes a value, so hours of signals fit where payloads never would.
+    """Samples of all signals of a drive: 16 bytes a value, so hours of signals fit where payloads never
+    would.
 
-    Where two topics give one canonical name, the first topic of the contract wins: mixing sources would make jumps.
+    Samples name their message by its position in the topic, because the clock of a topic is judged
+    afterwards.
+    Where two topics give one canonical name, the first topic of the contract wins: mixing sources would
+    make jumps.
     """
 
     def __init__(self) -> None:
-        self._stamps: dict[str, array[int]] = defaultdict(lambda: array("q"))
+        self._ordinals: dict[str, array[int]] = defaultdict(lambda: array("q"))
         self._values: dict[str, array[float]] = defaultdict(lambda: array("d"))
         self._source: dict[str, str] = {}
 
-    def add(self, topic: str, stamp_ns: int, numbers: Numbers) -> None:
+    def add(self, topic: str, ordinal: int, numbers: Numbers) -> None:
         for name, value in numbers:
             if self._source.setdefault(name, topic) == topic:
-                self._stamps[name].append(stamp_ns)
+                self._ordinals[name].append(ordinal)
                 self._values[name].append(value)
 
     def names(self) -> list[str]:
@@ -56,9 +63,11 @@ class SignalLog:
     def source(self, name: str) -> str:
         return self._source[name]
 
-    def series(self, name: str) -> tuple[Ns, Array]:
-        """Stamps (N,) and values (N,) in recorded order."""
-        return np.array(self._stamps[name], np.int64), np.array(self._values[name], np.float64)
+    def series(self, name: str, topic_stamps_ns: Ns) -> tuple[Ns, Array]:
+        """Stamps (N,) and values (N,) in recorded order, given the stamps of all messages of its topic."""
+        return topic_stamps_ns[np.array(self._ordinals[name], np.int64)], np.array(
+            self._values[name], np.float64
+        )
 
 
 class SignalReader:
@@ -89,7 +98,7 @@ class SignalReader:
         """The numbers of one message; a message that cannot be read counts in `failed` and gives none."""
         try:
             return self._read(raw)
-        except SyncError:
+        except (SyncError, LogError):
             self.failed[raw.topic] += 1
             return ()
 
@@ -138,7 +147,8 @@ class SignalReader:
 
 
 def numbers_of(message: Any, limit: int) -> Numbers:
-    """(field, value) of the numeric scalars of a decoded message, nested fields joined by `_`, at most `limit`.
+    """(field, value) of the numeric scalars of a decoded message, nested fields joined by `_`, at most
+    `limit`.
 
     Headers, stamps, arrays and constants (upper-case names) are left out.
     """

@@ -1,16 +1,19 @@
 """Fields of small messages read by offset from their serialised bytes: no message class is built.
 
-Belongs here: cursors over CDR and ROS 1 bytes, and the messages that come in thousands per second. Does not belong
+Belongs here: cursors over CDR and ROS 1 bytes, and the messages that come in thousands per second. Does
+not belong
 here: what the numbers mean (signals), point clouds (pointclouds).
 """
 
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from av_assets.domain.errors import SyncError
-from av_assets.domain.logs.blocks import RawMessage
+
+if TYPE_CHECKING:
+    from av_assets.domain.logs.blocks import RawMessage
 
 CDR_HEADER = 4
 _SIZES = {"b": 1, "B": 1, "?": 1, "h": 2, "H": 2, "i": 4, "I": 4, "f": 4, "d": 8, "q": 8, "Q": 8}
@@ -89,7 +92,8 @@ def imu(raw: RawMessage) -> ImuSample:
 
 
 def gnss(raw: RawMessage) -> tuple[int, tuple[float, ...]]:
-    """Status (negative: no fix) and latitude, longitude in degrees, altitude in m of a sensor_msgs/NavSatFix."""
+    """Status (negative: no fix) and latitude, longitude in degrees, altitude in m of a
+    sensor_msgs/NavSatFix."""
     cursor = Cursor(raw)
     cursor.header()
     status = int(cursor.numbers("b")[0])

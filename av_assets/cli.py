@@ -1,0 +1,268 @@
+"""`av`: a thin face over the platform. Every command takes --json where a script would want it.
+
+Belongs here: arguments and printing. Does not belong here: anything that a sensor or a test would also want to call.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from av_assets.domain.errors import AvError
+
+
+class _Faces(click.Group):
+    """Turns the platform's own errors into one line and exit code 1; a traceback is a bug."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except AvError as error:
+            _fail(error, "--json" in sys.argv)
+
+
+def _fail(error: AvError, as_json: bool) -> NoReturn:
+    found = {"error": error.code, "reason": error.reason, "file": error.file, "drive": error.drive, "remedy": error.remedy}
+    click.echo(json.dumps(found) if as_json else f"error: {error}", err=not as_json)
+    sys.exit(1)
+
+
+@click.group(cls=_Faces, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Drive logs, labels, golden data, models and evidence as one asset graph."""
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+
+
+@main.command()
+@click.argument("log", type=click.Path(path_type=Path))
+@json_option
+def inspect(log: Path, as_json: bool) -> None:
+    """Look at any log file or folder without landing it."""
+    from av_assets.domain.logs.inspect import inspect_log
+
+    found = inspect_log(log).to_dict()
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    click.echo(f"{found['state']}: {found['messages']} messages {found['reason'] or ''}".rstrip())
+    for topic, facts in sorted(found["topics"].items()):  # type: ignore[attr-defined]
+        click.echo(f"  {topic}  {facts['type']}  {facts['count']}  {facts['rate_hz'] or '-'} Hz")
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--as", "drive", help="Land under this drive id.")
+@click.option("--here", is_flag=True, help="Run the chain in this process instead of leaving it to the sensor.")
+@click.option("--wait", is_flag=True, help="Wait until the drive is complete, quarantined or failed.")
+@json_option
+def land(path: Path, drive: str | None, here: bool, wait: bool, as_json: bool) -> None:
+    """Put a drive folder, a log folder or a single log into the landing area."""
+    landing = _landing()
+    name = landing.land(path, drive)
+    if here:
+        _run_here(name)
+    state = _state_of(name, wait)
+    if as_json:
+        click.echo(json.dumps({"drive": name, **state}))
+    else:
+        click.echo(f"{name}: {state['state']} {state['reason']}".rstrip())
+        if not here and not wait:
+            click.echo("the landing sensor takes it from here (av up); follow it with: av status " + name)
+
+
+@main.command()
+@click.argument("drive", required=False)
+@json_option
+def status(drive: str | None, as_json: bool) -> None:
+    """Where each drive stands, and why."""
+    found = [s.to_dict() for s in _states(drive)]
+    if as_json:
+        click.echo(json.dumps({"drives": found}))
+        return
+    _print_states(found, with_stages=drive is not None)
+
+
+@main.command()
+@click.argument("patterns", nargs=-1, required=True)
+@click.option("--assets", help="Comma-separated; default: the whole chain of a drive.")
+@click.option("--here", is_flag=True, help="Run in this process, one drive after another, without a daemon.")
+@click.option("--wait", is_flag=True, help="Wait until the backfill has ended.")
+@json_option
+def backfill(patterns: tuple[str, ...], assets: str | None, here: bool, wait: bool, as_json: bool) -> None:
+    """Remake drives by id or pattern ('veh042-*'). Bundles whose inputs have not changed are kept, so it resumes."""
+    from av_assets.drives import STAGES
+    from av_assets.platform import materialize_here, submit_backfill
+
+    instance = _instance()
+    known = instance.get_dynamic_partitions("drive")
+    chosen = [d for d in known if any(fnmatch.fnmatchcase(d, p) for p in patterns)]
+    if not chosen:
+        raise AvError(f"no drive matches {', '.join(patterns)}", code="no_such_drive", remedy="see av status")
+    picked = assets.split(",") if assets else list(STAGES)
+    if unknown := sorted(set(picked) - set(STAGES)):
+        raise AvError(f"not per-drive assets: {', '.join(unknown)}", code="no_such_asset", remedy=f"choose from {', '.join(STAGES)}")
+    result: dict[str, Any] = {"drives": chosen, "assets": picked}
+    if here:
+        result["ok"] = {d: materialize_here(instance, picked, d, _say(as_json)) for d in chosen}
+    else:
+        result["backfill"] = submit_backfill(instance, picked, chosen, f"av backfill {' '.join(patterns)}")
+        if wait:
+            result["status"] = _wait_for_backfill(instance, result["backfill"])
+    _say(False)(json.dumps(result) if as_json else f"{len(chosen)} drives: {result.get('backfill') or result.get('ok')}")
+    if not all(result.get("ok", {}).values()) or result.get("status") in ("FAILED", "COMPLETED_FAILED"):
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("asset")
+@click.argument("partition")
+@click.option("--url", default="http://127.0.0.1:3000", show_default=True)
+def request(asset: str, partition: str, url: str) -> None:
+    """Ask the running platform for one asset on request, e.g. golden_slices 2025-06-02."""
+    from av_assets.platform import request_run
+
+    try:
+        click.echo(request_run(url, asset, partition))
+    except OSError as error:
+        raise AvError(f"nothing answers at {url}: {error}", code="not_running", remedy="start it with: av up") from error
+
+
+@main.command()
+@click.option("--port", default=3000, show_default=True)
+def up(port: int) -> None:
+    """Run the catalog, the daemon and the sensors until Ctrl-C."""
+    from av_assets.platform import Platform
+    from resources.environment import prepare
+
+    with Platform(prepare(), port) as platform:
+        click.echo(f"catalog: {platform.url}   log: {platform.log}")
+        _sleep_until_interrupted()
+
+
+@main.command()
+@click.option("--port", default=3000, show_default=True)
+@click.option("--drives", "count", type=int, help="Only so many of the sample drives.")
+@json_option
+def demo(port: int, count: int | None, as_json: bool) -> None:
+    """Record sample drives, land them, and watch them become an evaluated model."""
+    from av_assets.demo import run_demo
+    from av_assets.platform import Platform
+    from resources.environment import prepare
+
+    here = prepare()
+    with Platform(here, port) as platform:
+        outcome = run_demo(here, platform, _instance(), count)
+        click.echo(json.dumps(outcome.to_dict()) if as_json else outcome.render())
+        if sys.stdout.isatty() and not as_json:
+            click.echo(f"The catalog stays at {platform.url} until Ctrl-C.")
+            _sleep_until_interrupted()
+    sys.exit(0 if outcome.ok else 1)
+
+
+@main.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--count", default=1, show_default=True)
+def record(out: Path, count: int) -> None:
+    """Record sample drives with the synthetic rig into OUT/landing, their truth into OUT/truth."""
+    from av_assets.domain.simulation.recorder import record_drive
+    from av_assets.domain.simulation.samples import sample_drives
+
+    for script in sample_drives()[:count]:
+        click.echo(record_drive(script, out / "landing", out / "truth"))
+
+
+def _instance() -> Any:
+    import warnings
+
+    import dagster as dg
+
+    from resources.environment import prepare
+
+    warnings.filterwarnings("ignore", category=dg.BetaWarning)
+    prepare()
+    return dg.DagsterInstance.get()
+
+
+def _lake() -> Any:
+    from resources.environment import prepare
+    from resources.lake import Lake
+
+    here = prepare()
+    return Lake(uri=here.lake, scratch=str(here.scratch), endpoint=here.s3_endpoint)
+
+
+def _landing() -> Any:
+    from resources.environment import prepare
+    from resources.landing import Landing
+
+    return Landing(path=str(prepare().landing))
+
+
+def _states(drive: str | None) -> list[Any]:
+    from av_assets.drives import drive_states
+
+    return drive_states(_instance(), _lake(), _landing(), drive)
+
+
+def _state_of(drive: str, wait: bool) -> dict[str, Any]:
+    while True:
+        found = _states(drive)
+        state = found[0].to_dict() if found else {"state": "pending", "reason": "", "stages": {}}
+        if not wait or state["state"] in ("complete", "quarantined", "failed"):
+            return {k: v for k, v in state.items() if k != "id"}
+        time.sleep(1.0)
+
+
+def _run_here(drive: str) -> None:
+    from av_assets.drives import STAGES
+    from av_assets.platform import materialize_here
+
+    materialize_here(_instance(), STAGES, drive, lambda _: None)
+
+
+def _wait_for_backfill(instance: Any, backfill_id: str) -> str:
+    while True:
+        status = instance.get_backfill(backfill_id).status
+        if status.value not in ("REQUESTED", "CANCELING", "FAILING"):
+            return str(status.value)
+        time.sleep(1.0)
+
+
+def _print_states(found: list[dict[str, Any]], with_stages: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("drive", "state", "done", "reason")
+    for drive in found:
+        stages = drive["stages"]
+        done = sum(s != "missing" for s in stages.values())
+        table.add_row(drive["id"], drive["state"], f"{done}/{len(stages)}", drive["reason"])
+    console = Console()
+    console.print(table if found else "no drive has landed yet")
+    if with_stages and found:
+        for asset, state in found[0]["stages"].items():
+            console.print(f"  {asset:<16} {state}")
+
+
+def _say(silent: bool) -> Any:
+    return (lambda _: None) if silent else click.echo
+
+
+def _sleep_until_interrupted() -> None:
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        click.echo("stopping")
+
+
+if __name__ == "__main__":
+    main()

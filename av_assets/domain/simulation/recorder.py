@@ -1,0 +1,246 @@
+"""Records a script as a landed drive: sensors at their rates, true latencies, a rosbag2 MCAP, and the truth beside it.
+
+Belongs here: schedule, clocks, files. Does not belong here: what the sensors see.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from av_assets.domain.evidence.digests import sha256_file
+from av_assets.domain.logs.drive_spec import MARKER_FILE, SPEC_FILE, DriveSpec, StreamSpec
+from av_assets.domain.simulation import canbus, messages, signals
+from av_assets.domain.simulation.camera import CAMERAS, Camera
+from av_assets.domain.simulation.lidar import MOUNT_M, TURN_S, Lidar
+from av_assets.domain.simulation.road import Array
+from av_assets.domain.simulation.scene import Renderer
+from av_assets.domain.simulation.script import DriveScript
+from av_assets.domain.simulation.truth import TruthLog
+from av_assets.domain.simulation.world import build_world
+
+JPEG_QUALITY = 90
+DBC_FILE, SUMS_FILE, LOG_FOLDER = "vehicle.dbc", "SHA256SUMS", "recording"
+
+
+@dataclass(frozen=True)
+class Clock:
+    """How stamps of a sensor differ from the truth: its clock is off, and its messages arrive late."""
+
+    offset_ns: int
+    latency_ns: int
+    jitter_ns: int
+
+
+CLOCKS = {
+    "camera_front": Clock(1_200_000, 45_000_000, 5_000_000),
+    "camera_rear": Clock(-900_000, 45_000_000, 5_000_000),
+    "lidar_top": Clock(300_000, 30_000_000, 1_500_000),
+    "radar_front": Clock(-2_000_000, 20_000_000, 2_000_000),
+    "imu": Clock(0, 2_000_000, 400_000),
+    "gnss": Clock(0, 60_000_000, 8_000_000),
+    "can": Clock(500_000, 1_500_000, 300_000),
+}
+TOPICS = {
+    "camera_front": "/camera_front/image/compressed",
+    "camera_rear": "/camera_rear/image/compressed",
+    "lidar_top": "/lidar_top/points",
+    "radar_front": "/radar_front/tracks",
+    "imu": "/imu/data",
+    "gnss": "/gnss/fix",
+    "can": "/can/frames",
+}
+TYPES = {
+    "camera_front": "sensor_msgs/msg/CompressedImage",
+    "camera_rear": "sensor_msgs/msg/CompressedImage",
+    "lidar_top": "sensor_msgs/msg/PointCloud2",
+    "radar_front": "av_msgs/msg/RadarTracks",
+    "imu": "sensor_msgs/msg/Imu",
+    "gnss": "sensor_msgs/msg/NavSatFix",
+    "can": "can_msgs/msg/Frame",
+}
+RATES_HZ = {
+    "camera_front": 10.0, "camera_rear": 5.0, "lidar_top": 10.0, "radar_front": 13.0, "imu": 100.0, "gnss": 10.0,
+}  # fmt: skip
+# The beam looks backward when a turn starts and forward half a turn later: that is when the cameras expose.
+PHASES_S = {"camera_front": TURN_S / 2, "camera_rear": 0.0, "radar_front": 0.013, "imu": 0.002, "gnss": 0.02}
+INFO_RATE_HZ = 1.0
+
+
+@dataclass(frozen=True, order=True)
+class _Due:
+    """A message to be made: when it is logged decides the order in the file."""
+
+    log_ns: int
+    topic: str
+    index: int
+    role: str
+    true_ns: int
+    sensor_ns: int
+
+
+def drive_spec(script: DriveScript) -> DriveSpec:
+    """The `drive.yaml` of a script."""
+    kinds: dict[str, Any] = {
+        "camera_front": "camera", "camera_rear": "camera", "lidar_top": "lidar", "radar_front": "radar",
+        "imu": "imu", "gnss": "gnss", "can": "can",
+    }  # fmt: skip
+    streams = {
+        role: StreamSpec(
+            topic=topic, kind=kinds[role], rate_hz=RATES_HZ.get(role), frame=None if role == "can" else role,
+            dbc=DBC_FILE if role == "can" else None,
+        )
+        for role, topic in TOPICS.items()
+    }  # fmt: skip
+    conditions = {"weather": script.weather, "light": script.light, "zone": script.zone, "region": script.region}
+    return DriveSpec(
+        schema=1, drive=script.drive, vehicle=script.vehicle, logs=(LOG_FOLDER,), streams=streams,
+        conditions=conditions,
+    )  # fmt: skip
+
+
+def frame_poses() -> dict[str, Array]:
+    """frame -> 4x4 that maps its points to base_link."""
+    poses: dict[str, Array] = {camera.role: camera.ego_SE3_camera for camera in CAMERAS}
+    mounts = {
+        "lidar_top": MOUNT_M, "radar_front": signals.RADAR_MOUNT_M, "imu": signals.IMU_MOUNT_M,
+        "gnss": signals.GNSS_MOUNT_M,
+    }  # fmt: skip
+    for frame, mount in mounts.items():
+        poses[frame] = np.eye(4)
+        poses[frame][:3, 3] = mount
+    return poses
+
+
+def _stamps(script: DriveScript, role: str, rate_hz: float, phase_s: float) -> Iterator[tuple[int, int]]:
+    """Index and true time in ns of every measurement of the recording."""
+    index = 0
+    while index / rate_hz + phase_s < script.seconds - 1e-9:
+        yield index, script.start_ns + round((index / rate_hz + phase_s) * 1e9)
+        index += 1
+
+
+def schedule(script: DriveScript) -> list[_Due]:
+    """All messages in the order of the log."""
+    rng = np.random.default_rng([script.seed, 21])
+    due: list[_Due] = [_Due(script.start_ns, "/tf_static", 0, "tf", script.start_ns, script.start_ns)]
+    for role, clock in CLOCKS.items():
+        rate = canbus.RATE_HZ if role == "can" else RATES_HZ[role]
+        for index, true_ns in _stamps(script, role, rate, PHASES_S.get(role, 0.0)):
+            delay = clock.latency_ns + round(float(rng.uniform(-1, 1)) * clock.jitter_ns)
+            # A turn can be sent only when it is complete.
+            done_ns = true_ns + (round(TURN_S * 1e9) if role == "lidar_top" else 0)
+            stamp = true_ns + clock.offset_ns
+            due.append(_Due(done_ns + delay, TOPICS[role], index, role, true_ns, stamp))
+    for camera in CAMERAS:
+        clock = CLOCKS[camera.role]
+        for index, true_ns in _stamps(script, camera.role, INFO_RATE_HZ, PHASES_S[camera.role]):
+            topic = f"/{camera.role}/camera_info"
+            stamp = true_ns + clock.offset_ns
+            due.append(_Due(true_ns + clock.latency_ns, topic, index, "info " + camera.role, true_ns, stamp))
+    return sorted(due)
+
+
+class _Vehicle:
+    """Makes the messages that are due."""
+
+    def __init__(self, script: DriveScript) -> None:
+        self.script = script
+        self.world = build_world(script)
+        self.renderer, self.lidar = Renderer(self.world), Lidar(self.world)
+        self.truth = TruthLog()
+        self.cameras: dict[str, Camera] = {camera.role: camera for camera in CAMERAS}
+
+    def make(self, due: _Due) -> list[Any]:
+        """The messages of one due measurement: several for CAN, one for all else."""
+        t_s = (due.true_ns - self.script.start_ns) * 1e-9
+        kind, _, role = due.role.rpartition(" ")
+        rng = np.random.default_rng([self.script.seed, 31, list(CLOCKS).index(role) if role in CLOCKS else 99, due.index])
+        if due.role == "tf":
+            return [messages.static_transforms(due.sensor_ns, frame_poses())]
+        if kind == "info":
+            return [messages.camera_info(due.sensor_ns, self.cameras[role])]
+        if role in self.cameras:
+            return [self._image(due, t_s, rng)]
+        if role == "lidar_top":
+            return [messages.point_cloud(due.sensor_ns, role, self.lidar.turn(t_s, rng))]
+        if role == "radar_front":
+            return [messages.radar_tracks(due.sensor_ns, role, signals.radar(self.world, t_s, rng))]
+        if role == "imu":
+            return [messages.imu(due.sensor_ns, role, *signals.imu(self.world, t_s, rng))]
+        if role == "gnss":
+            return [messages.gnss_fix(due.sensor_ns, role, *signals.gnss(self.world, t_s, rng))]
+        frames = canbus.frames(self.world, t_s, due.index, rng)
+        return [messages.can_frame(due.sensor_ns, ident, data) for ident, data in frames]
+
+    def _image(self, due: _Due, t_s: float, rng: np.random.Generator) -> Any:
+        import cv2
+
+        frame = self.renderer.frame(self.cameras[due.role], t_s, rng)
+        self.truth.add(due.sensor_ns, due.role, frame)
+        bgr = cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2BGR)
+        _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        return messages.jpeg_image(due.sensor_ns, due.role, data.reshape(-1))
+
+
+def _message_type(due: _Due) -> str:
+    if due.role == "tf":
+        return "tf2_msgs/msg/TFMessage"
+    return "sensor_msgs/msg/CameraInfo" if due.role.startswith("info ") else TYPES[due.role]
+
+
+def _write_log(folder: Path, script: DriveScript, progress: Callable[[int, int], None] | None) -> _Vehicle:
+    from rosbags.rosbag2 import StoragePlugin, Writer
+
+    vehicle, store, plan = _Vehicle(script), messages.typestore(), schedule(script)
+    with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connections = {
+            topic: writer.add_connection(topic, kind, typestore=store)
+            for topic, kind in sorted({(due.topic, _message_type(due)) for due in plan})
+        }
+        for done, due in enumerate(plan, start=1):
+            for message in vehicle.make(due):
+                data = store.serialize_cdr(message, _message_type(due))
+                writer.write(connections[due.topic], due.log_ns, data)
+            if progress is not None:
+                progress(done, len(plan))
+    return vehicle
+
+
+def write_sums(folder: Path) -> None:
+    """`SHA256SUMS` over all files of a drive folder, in the format of sha256sum."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in (SUMS_FILE, MARKER_FILE))
+    lines = [f"{sha256_file(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    (folder / SUMS_FILE).write_text("".join(lines), "utf-8")
+
+
+def record_drive(
+    script: DriveScript, landing_dir: Path, truth_dir: Path, progress: Callable[[int, int], None] | None = None
+) -> Path:
+    """Record `script` into `landing_dir/<drive>/` (marker last) and its truth into `truth_dir/<drive>/`.
+
+    The same script gives the same bytes. A folder of an earlier recording of the drive is replaced.
+
+    Args:
+        progress: called with (messages done, messages in all).
+
+    Returns:
+        The landed folder.
+    """
+    folder = landing_dir / script.drive
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    (folder / DBC_FILE).write_text(canbus.DBC, "utf-8")
+    vehicle = _write_log(folder / LOG_FOLDER, script, progress)
+    (folder / SPEC_FILE).write_text(drive_spec(script).to_yaml(), "utf-8")
+    clocks = {role: vars(clock) for role, clock in CLOCKS.items()}
+    vehicle.truth.write(truth_dir / script.drive, vehicle.world, clocks)
+    write_sums(folder)
+    (folder / MARKER_FILE).touch()
+    return folder

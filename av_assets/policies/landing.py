@@ -1,0 +1,22 @@
+"""What a landed drive folder must look like. Belongs here: numbers. Does not belong here: the checks."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from av_assets.policies import Policy
+
+
+class LandingPolicy(Policy):
+    """Bounds and demands on a landing folder."""
+
+    name: ClassVar[str] = "landing"
+    require_marker: bool = Field(description="take a folder only when the marker file, written last, is there")
+    require_checksums: bool = Field(description="refuse folders that bring neither SHA256SUMS nor a BagIt manifest")
+    max_files: Annotated[int, Field(ge=1)] = Field(description="files of one drive")
+    max_file_bytes: Annotated[int, Field(ge=1)] = Field(description="size of one file in bytes")
+    marker_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        default=900.0, description="a folder without marker that has not changed for so long is quarantined"
+    )

@@ -1,0 +1,88 @@
+"""The product's promise, on a running platform: a dropped folder becomes an evaluated model without a touch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from av_assets.drives import STAGES
+from av_assets.platform import request_run, submit_backfill
+from partitions.releases import release_id
+from tests.end_to_end.conftest import Running
+
+WEEK = "2025-05-26"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("platform")]
+
+
+def drop(running: Running, recorded: Path, drive: str) -> None:
+    shutil.copytree(recorded / "truth" / drive, running.here.truth / drive, dirs_exist_ok=True)
+    growing = running.here.landing / f".{drive}"
+    shutil.copytree(recorded / "landing" / drive, growing)
+    growing.rename(running.here.landing / drive)
+
+
+def test_dropped_drives_flow_to_verified_labels_in_two_runs_each(running: Running, recorded: Path) -> None:
+    drives = sorted(p.name for p in (recorded / "landing").iterdir())
+    for drive in drives:
+        drop(running, recorded, drive)
+    running.wait(lambda: all(running.state(d).state == "complete" for d in drives), 400)
+    for drive in drives:
+        runs = running.instance.get_runs(dg.RunsFilter(tags={"dagster/partition": drive}))
+        assert len(runs) == 2, [(r.status, sorted(k.to_user_string() for k in r.asset_selection or ())) for r in runs]
+        assert {r.status for r in runs} == {dg.DagsterRunStatus.SUCCESS}
+
+
+def test_relanding_the_same_content_changes_nothing(running: Running, recorded: Path) -> None:
+    drive = sorted(p.name for p in (recorded / "landing").iterdir())[0]
+    before = {a: running.lake.require(a, drive).digest for a in STAGES}
+    shutil.rmtree(running.here.landing / drive)
+    running.landing.land(recorded / "landing" / drive)
+    runs = running.instance.get_runs_count(dg.RunsFilter(tags={"dagster/partition": drive}))
+    running.wait(
+        lambda: running.instance.get_runs_count(dg.RunsFilter(tags={"dagster/partition": drive})) > runs, 60
+    )
+    running.wait(lambda: running.state(drive).state == "complete", 60)
+    assert {a: running.lake.require(a, drive).digest for a in STAGES} == before
+
+
+def test_bad_folder_is_quarantined_and_named(running: Running) -> None:
+    bad = running.here.landing / "Not A Drive"
+    bad.mkdir()
+    (bad / "COMPLETE").touch()
+
+    def quarantined() -> bool:
+        return running.state("not-a-drive").state == "quarantined"
+
+    running.wait(lambda: bool(running.lake.tables.read("quarantine")), 60)
+    assert quarantined()
+    assert "invalid_drive_id" in running.state("not-a-drive").reason
+
+
+def test_backfill_by_drive_records_each_drive(running: Running, recorded: Path) -> None:
+    drives = sorted(p.name for p in (recorded / "landing").iterdir())[:2]
+    backfill = submit_backfill(running.instance, ["event_windows"], drives, "test")
+    running.wait(
+        lambda: running.instance.get_backfill(backfill).status.value not in ("REQUESTED",), 120  # type: ignore[union-attr]
+    )
+    assert running.instance.get_backfill(backfill).status.value == "COMPLETED_SUCCESS"  # type: ignore[union-attr]
+    runs = running.instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill}))
+    assert len(runs) == 1
+    events = running.instance.all_logs(runs[0].run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    assert sorted(e.get_dagster_event().partition or "" for e in events) == drives
+
+
+def test_golden_dataset_becomes_an_evaluated_release(running: Running) -> None:
+    run_id = request_run(running.platform.url, "golden_slices", WEEK)
+    running.wait(lambda: running.instance.get_run_by_id(run_id).is_finished, 120)  # type: ignore[union-attr]
+    golden = running.lake.require("golden_slices", WEEK)
+    release = release_id(WEEK, golden.content)
+    running.wait(lambda: running.lake.manifest("eval_reports", release) is not None, 400)
+    report = json.loads(running.lake.read_bytes(running.lake.require("eval_reports", release), "report.json"))
+    assert report["verdict"]["state"] in ("pass", "fail", "insufficient")
+    assert report["slices"]["all"]["n_drives"] >= 1
+    runs = running.instance.get_runs(dg.RunsFilter(tags={"dagster/partition": release}))
+    assert len(runs) == 1, "checkpoints, model_bundles and eval_reports are one run"

@@ -4,8 +4,6 @@ The landing area itself says what is new; the cursor only remembers how each fol
 that a folder which changes is looked at again and one which does not is left alone.
 """
 
-from __future__ import annotations
-
 import json
 import time
 

@@ -1,7 +1,5 @@
 """When a golden dataset is frozen: name the release that will learn from it."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from partitions.releases import release_id, releases

@@ -1,7 +1,5 @@
 """Workflow 4: what there is, as tables that anyone can query."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from functools import partial

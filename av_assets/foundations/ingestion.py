@@ -1,7 +1,5 @@
 """Workflow 1 and the first half of 2: landed drives become raw logs with a report on their health."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from functools import partial

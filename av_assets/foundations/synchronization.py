@@ -1,7 +1,5 @@
 """Workflow 3: many clocks on one grid, written as clip shards."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from functools import partial

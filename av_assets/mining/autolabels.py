@@ -1,7 +1,5 @@
 """Workflow 9: labels that a machine proposes, each with its provenance."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from functools import partial

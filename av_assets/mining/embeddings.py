@@ -1,7 +1,5 @@
 """Workflow 7: what a clip looks like, as a vector."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """Workflow 11: datasets that never change once named."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections import Counter
@@ -104,7 +102,7 @@ def _lay_out(work: Work, drive: str) -> Path:
     return vectors / "embeddings.parquet"
 
 
-def _features(folder: Path, embeddings: Path) -> pa.Table:
+def _features(folder: Path, embeddings: Path) -> "pa.Table":
     from av_assets.domain.monitoring.features import drive_features
 
     clips = sorted((folder / "clips").glob("*.parquet"))
@@ -116,7 +114,7 @@ def _member(lake: Lake, work: Work, drive: str) -> MemberInfo:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    def table(asset: str, path: str) -> pa.Table:
+    def table(asset: str, path: str) -> "pa.Table":
         return pq.read_table(pa.BufferReader(lake.read_bytes(work.inputs[f"{asset}/{drive}"], path)))
 
     row = table("drive_catalog", "drives.parquet").to_pylist()[0]

@@ -1,7 +1,5 @@
 """Workflow 10: labels that annotators have verified."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from functools import partial

@@ -1,7 +1,5 @@
 """Workflow 6: the moments of a drive that matter."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial

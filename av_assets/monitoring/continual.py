@@ -1,7 +1,5 @@
 """Workflow 26: an alarm becomes one request to learn again, with its evidence."""
 
-from __future__ import annotations
-
 import json
 import time
 

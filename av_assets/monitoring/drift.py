@@ -1,7 +1,5 @@
 """Workflow 25: do new drives still look like the data that the model learnt from?"""
 
-from __future__ import annotations
-
 import json
 import time
 from pathlib import Path
@@ -82,7 +80,7 @@ def _measure(work: Work, newest: list[str]) -> str:
 
     policy, reference = DriftPolicy.load(), work.checkout("golden_slices")
     baseline = json.loads((reference / "reference.json").read_bytes())
-    current: dict[str, pa.Table] = {}
+    current: dict[str, "pa.Table"] = {}
     for drive in newest:
         folder = work.folder / "current" / drive
         for asset in ("synced_shards", "auto_labels", "clip_embeddings"):
@@ -102,7 +100,7 @@ def _measure(work: Work, newest: list[str]) -> str:
     return "" if current else "no drive is newer than the golden dataset"
 
 
-def _frame(tables: list[pa.Table]) -> Any:
+def _frame(tables: list["pa.Table"]) -> Any:
     import pyarrow as pa
 
     rows = pa.concat_tables(tables)

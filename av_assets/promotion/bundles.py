@@ -1,7 +1,5 @@
 """Workflow 15: a checkpoint becomes a file that runs anywhere."""
 
-from __future__ import annotations
-
 import json
 import time
 from typing import Any

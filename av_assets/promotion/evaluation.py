@@ -1,7 +1,5 @@
 """Workflow 16: what a bundle can do, slice by slice, and the verdict on it."""
 
-from __future__ import annotations
-
 import json
 import time
 from typing import Any

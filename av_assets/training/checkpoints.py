@@ -4,8 +4,6 @@ Training runs in a process of its own, started through Pipes, so that torch stay
 asset becomes a Kubernetes job from its hardware word.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import time

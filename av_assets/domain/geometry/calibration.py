@@ -203,7 +203,7 @@ def _camera(info: Any, pose: Array | None) -> CameraCalibration | None:
         return CameraCalibration(
             width=info.width,
             height=info.height,
-            K=k.tolist(),
+            K=k.tolist(),  # type: ignore[arg-type]  # validated by the model
             D=tuple(map(float, d)),
             ego_SE3_camera=_matrix4(pose),
         )

@@ -14,10 +14,13 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from av_assets.domain.errors import EvidenceError, LandingError, TransientError
+from av_assets.domain.errors import LandingError, TransientError
+from av_assets.domain.logs.landing import LandedDrive, LandedFile, landed_drive, sniff_drive_spec
 
 if TYPE_CHECKING:
     from av_assets.domain.evidence.timing import Stopwatch
+
+__all__ = ["CopiedFile", "LandedDrive", "LandedFile", "copy_hashed", "landed_drive", "sniff_drive_spec"]
 
 CHUNK_BYTES = 4 << 20
 IN_FLIGHT = 4  # chunks between reading and the slower of hashing and writing
@@ -80,7 +83,7 @@ def _copy(reading: int, source: Path, target: Path, expected: str | None) -> Cop
 
 
 def _write(reading: int, temporary: Path, size: int) -> CopiedFile:
-    """One thread reads and hashes what the other writes: hashing releases the interpreter, as reading and writing do."""
+    """Write to a synced temporary file; gives size and digest of what was read."""
     digest = hashlib.sha256()
     writing = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
@@ -107,7 +110,6 @@ def _pump(reading: int, writing: int, update: Callable[[memoryview], None]) -> i
     writer = threading.Thread(target=_writer, args=(writing, full, free, failed), name="copy-writer", daemon=True)
     writer.start()
     total = 0
-    unhashed: memoryview | None = None
     try:
         while not failed:
             buffer = free.get()
@@ -123,3 +125,35 @@ def _pump(reading: int, writing: int, update: Callable[[memoryview], None]) -> i
     if failed:
         raise failed[0]
     return total
+
+
+def _writer(
+    writing: int,
+    full: queue.SimpleQueue[memoryview | None],
+    free: queue.SimpleQueue[memoryview],
+    failed: list[OSError],
+) -> None:
+    """Write what comes until None; after an error only hand the buffers back, so that the reader never waits."""
+    done = flushed = 0
+    while (part := full.get()) is not None:
+        try:
+            rest = part
+            while rest and not failed:
+                rest = rest[os.write(writing, rest) :]
+            done += len(part)
+            if done - flushed >= FLUSH_BYTES:
+                # Linux starts to write dirty pages back here and drops only what is clean already.
+                os.posix_fadvise(writing, flushed, done - flushed, os.POSIX_FADV_DONTNEED)
+                flushed = done
+        except OSError as error:
+            failed.append(error)
+        free.put(memoryview(part.obj))
+
+
+def _sync_folder(folder: Path) -> None:
+    """A rename is on disk when its folder is."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

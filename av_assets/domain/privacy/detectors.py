@@ -68,7 +68,9 @@ class FaceDetector:
         centre_y = (rows + offset[0, rows, columns] + 0.5) * 4
         centre_x = (columns + offset[1, rows, columns] + 0.5) * 4
         boxes = (centre_x - half_w, centre_y - half_h, centre_x + half_w, centre_y + half_h)
-        return _finish(np.stack([*boxes, heat[rows, columns]], axis=1), factor, rgb, self._nms_iou)
+        return _finish(
+            np.stack([*boxes, heat[rows, columns]], axis=1), factor, rgb, self._policy, self._nms_iou
+        )
 
 
 class PlateDetector:
@@ -90,7 +92,7 @@ class PlateDetector:
         centre = priors[:, :2] + shift[:, :2] * 0.1 * priors[:, 2:]
         half = priors[:, 2:] * np.exp(shift[:, 2:] * 0.2) / 2
         boxes = np.concatenate([centre - half, centre + half, confidence[0, keep, 1:]], axis=1)
-        return _finish(boxes, factor, rgb, self._nms_iou)
+        return _finish(boxes, factor, rgb, self._policy, self._nms_iou)
 
 
 def open_session(path: Path, threads: int) -> Any:
@@ -145,13 +147,18 @@ def _priors(height: int, width: int) -> np.ndarray:
     return np.concatenate(maps).astype(np.float32)
 
 
-def _finish(boxes: np.ndarray, factor: np.ndarray, rgb: np.ndarray, nms_iou: float) -> np.ndarray:
+def _finish(
+    boxes: np.ndarray, factor: np.ndarray, rgb: np.ndarray, policy: KindPolicy, nms_iou: float
+) -> np.ndarray:
     if not len(boxes):
         return _NO_BOXES
     height, width = rgb.shape[:2]
     boxes = boxes.astype(np.float32)
     boxes[:, :4] = np.clip(boxes[:, :4] * np.tile(factor, 2), 0, [width, height, width, height])
     boxes = boxes[np.isfinite(boxes).all(1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]
+    wide, high = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    shaped = (wide >= policy.aspect[0] * high) & (wide <= policy.aspect[1] * high)
+    boxes = boxes[shaped & (wide <= policy.max_width_share * width)]
     return suppress(boxes[np.argsort(-boxes[:, 4], kind="stable")[:MAX_CANDIDATES]], nms_iou)
 
 

@@ -31,10 +31,13 @@ class Region:
 
 @dataclass
 class _Track:
+    """`confirmed`: found in two frames or more, even where the older ones are forgotten by now."""
+
     kind: str
     frames: list[int] = field(default_factory=list)
     boxes: list[np.ndarray] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+    confirmed: bool = False
 
     def velocity(self, first: int, last: int) -> np.ndarray:
         """Pixels a frame of the box centre between two findings, as a (4,) shift."""
@@ -45,7 +48,7 @@ class _Track:
         centre = (shift[:2] + shift[2:]) / 2
         return np.concatenate([centre, centre]).astype(np.float32)
 
-    def at(self, frame: int, reach: int, growth: float) -> Region | None:
+    def at(self, frame: int, reach: int, growth: float, sure_score: float) -> Region | None:
         after = int(np.searchsorted(self.frames, frame))
         if after < len(self.frames) and self.frames[after] == frame:
             return Region(self.kind, self.scores[after], self.boxes[after], found=True)
@@ -55,7 +58,8 @@ class _Track:
             )
         end = 0 if after == 0 else len(self.frames) - 1
         steps = frame - self.frames[end]
-        if abs(steps) > reach:
+        alone = len(self.frames) == 1 and not self.confirmed and self.scores[0] < sure_score
+        if alone or abs(steps) > reach:
             return None
         pace = (
             self.velocity(0, min(2, len(self.frames) - 1))
@@ -91,6 +95,7 @@ class TemporalFill:
             if track is None:
                 track = _Track(kind)
                 self._tracks.append(track)
+            track.confirmed = bool(track.frames)
             track.frames.append(frame)
             track.boxes.append(row[:4])
             track.scores.append(float(row[4]))
@@ -115,8 +120,11 @@ class TemporalFill:
 
     def regions(self, frame: int) -> list[Region]:
         """All boxes to hide in `frame`, and forget what no later frame needs."""
-        growth = self._policy.hold_growth
-        regions = [r for t in self._tracks if (r := t.at(frame, self.reach, growth)) is not None]
+        carried = (
+            t.at(frame, self.reach, self._policy.hold_growth, self._policy.kind(t.kind).sure_score)
+            for t in self._tracks
+        )
+        regions = [region for region in carried if region is not None]
         self._tracks = [t for t in self._tracks if t.frames[-1] >= frame - self.reach]
         for track in self._tracks:
             _forget(track, frame)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from av_assets.domain.simulation.road import Array
-from av_assets.domain.simulation.world import RGB
+if TYPE_CHECKING:
+    from av_assets.domain.simulation.road import Array
+    from av_assets.domain.simulation.world import RGB
 
 NEAR_M = 0.25
 SKY_ID, GROUND_ID = 255, 0
@@ -107,7 +109,7 @@ class Canvas:
     def project(self, points: Array) -> Array:
         """Pixels (n, 2) of camera points (n, 3) in front of the camera."""
         k = self.camera.matrix
-        return points[:, :2] * (k[0, 0] / points[:, 2:3]) + k[:2, 2]
+        return np.asarray(points[:, :2] * (k[0, 0] / points[:, 2:3]) + k[:2, 2])
 
     def polygon(self, points: Array, colour: RGB, ident: int | None) -> Array | None:
         """Fill a convex polygon (n, 3) in camera axes; gives its pixels (m, 2), or None where nothing is left."""
@@ -128,7 +130,13 @@ class Canvas:
             cv2.fillConvexPoly(self.ids, fixed, (ident,), cv2.LINE_8, SUBPIXEL_BITS)
 
     def texture(
-        self, corner: Array, across: Array, down: Array, image: Image, ident: int | None, alpha: Image | None = None
+        self,
+        corner: Array,
+        across: Array,
+        down: Array,
+        image: Image,
+        ident: int | None,
+        alpha: Image | None = None,
     ) -> Array | None:
         """Map a texture (h, w, 3) onto the parallelogram at `corner` spanned by `across` and `down` (camera axes).
 
@@ -157,9 +165,13 @@ class Canvas:
             image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
             alpha = None if alpha is None else cv2.resize(alpha, small, interpolation=cv2.INTER_AREA)
             warp = warp @ np.diag([w / small[0], h / small[1], 1.0])
-        patch = cv2.warpPerspective(image, warp, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        patch = cv2.warpPerspective(
+            image, warp, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
         mask = np.zeros((size[1], size[0]), np.uint8)
-        fixed = np.rint(np.clip(pixels - (left, top), -30_000, 30_000) * (1 << SUBPIXEL_BITS)).astype(np.int32)
+        fixed = np.rint(np.clip(pixels - (left, top), -30_000, 30_000) * (1 << SUBPIXEL_BITS)).astype(
+            np.int32
+        )
         cv2.fillConvexPoly(mask, fixed, (255,), cv2.LINE_8, SUBPIXEL_BITS)
         if alpha is not None:
             mask = cv2.min(mask, cv2.warpPerspective(alpha, warp, size, flags=cv2.INTER_LINEAR))

@@ -6,11 +6,12 @@ Belongs here: layout and packing of CAN signals. Does not belong here: decoding 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from av_assets.domain.simulation.world import World
+if TYPE_CHECKING:
+    from av_assets.domain.simulation.world import World
 
 RATE_HZ = 50.0
 COUNTER_MODULUS = 16
@@ -94,4 +95,6 @@ def frames(world: World, t_s: float, index: int, rng: np.random.Generator) -> li
 
 
 def _sample(world: World, t_s: float) -> int:
-    return int(np.clip(np.searchsorted(world.ego.t_s, t_s + 1e-9, side="right") - 1, 0, len(world.ego.t_s) - 1))
+    return int(
+        np.clip(np.searchsorted(world.ego.t_s, t_s + 1e-9, side="right") - 1, 0, len(world.ego.t_s) - 1)
+    )

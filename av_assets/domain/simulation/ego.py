@@ -6,14 +6,19 @@ Belongs here: noise-free truth on a 100 Hz grid. Does not belong here: measured 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from av_assets.domain.simulation.road import LANES_D_M, Array, Road
-from av_assets.domain.simulation.script import DriveScript
+
+if TYPE_CHECKING:
+    from av_assets.domain.simulation.script import DriveScript
 
 STEP_S = 0.01
-MARGIN_S = 12.0  # other vehicles are copies of this motion shifted in time, so it must reach beyond the recording
+MARGIN_S = (
+    12.0  # other vehicles are copies of this motion shifted in time, so it must reach beyond the recording
+)
 WHEELBASE_M = 2.8
 FRONT_BUMPER_X_M, REAR_BUMPER_X_M = 3.8, -1.0
 DISENGAGED_S = 3.5
@@ -106,13 +111,13 @@ def _longitudinal(script: DriveScript, t_s: Array) -> tuple[Array, Array, Array]
 def drive_ego(script: DriveScript, road: Road) -> Ego:
     """The whole motion, from MARGIN_S before the recording until MARGIN_S after it."""
     count = round((script.seconds + 2 * MARGIN_S) / STEP_S) + 1
-    t = np.arange(count) * STEP_S - MARGIN_S
+    t: Array = np.arange(count, dtype=np.float64) * STEP_S - MARGIN_S
     s, v, a = _longitudinal(script, t)
     lane = LANES_D_M["left" if script.zone == "construction" else "right"]
     d = lane + 0.12 * np.sin(s / 23.0 + script.seed)
     x, y, heading = road.pose(s, d)
     yaw = heading + 0.12 / 23.0 * np.cos(s / 23.0 + script.seed)
-    yaw_rate = np.gradient(yaw, STEP_S)
+    yaw_rate: Array = np.gradient(yaw, STEP_S)
     curvature = yaw_rate / np.maximum(v, 0.5)
     engaged = np.ones(count)
     brake = np.clip(-(a + 0.25) / 8.0, 0.0, 1.0)

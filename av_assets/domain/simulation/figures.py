@@ -5,12 +5,16 @@ Belongs here: how they are painted. Does not belong here: meshes (shapes), where
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from av_assets.domain.simulation import textures
-from av_assets.domain.simulation.camera import Canvas
-from av_assets.domain.simulation.road import Array
-from av_assets.domain.simulation.world import RGB, Actor, Fixture
+
+if TYPE_CHECKING:
+    from av_assets.domain.simulation.camera import Canvas
+    from av_assets.domain.simulation.road import Array
+    from av_assets.domain.simulation.world import RGB, Actor, Fixture
 
 HEAD_M = 0.46  # larger than life, so that faces stay legible in a small image
 FACING_COSINE = 0.25

@@ -6,6 +6,7 @@ Belongs here: flat things at z = 0 and the mask of where one may drive. Does not
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,7 +20,9 @@ from av_assets.domain.simulation.road import (
     SIDEWALK_END_D_M,
     Array,
 )
-from av_assets.domain.simulation.world import RGB, World
+
+if TYPE_CHECKING:
+    from av_assets.domain.simulation.world import RGB, World
 
 REACH_M = 130.0
 GRASS: RGB = (96, 112, 74)
@@ -65,7 +68,9 @@ class Strip:
         points = np.stack([x, y, np.zeros_like(x)], -1)
         return points @ self.pose[:3, :3].T + self.pose[:3, 3]
 
-    def outline(self, d1_m: float, d2_m: float, low: float | None = None, high: float | None = None) -> Array | None:
+    def outline(
+        self, d1_m: float, d2_m: float, low: float | None = None, high: float | None = None
+    ) -> Array | None:
         """Pixels of the strip between two offsets as a closed polygon, or None behind the camera."""
         s = self.stations if low is None else np.linspace(low, high or low, 2)
         points = np.concatenate([self.camera_points(s, d1_m), self.camera_points(s[::-1], d2_m)])
@@ -103,9 +108,13 @@ def _fill(image: Image, outlines: list[Array], colour: tuple[int, ...]) -> None:
 
 def _dashes(strip: Strip, d_m: float) -> list[tuple[float, float, float, float]]:
     first = np.floor(strip.low / DASH_PERIOD_M) * DASH_PERIOD_M
-    starts = np.arange(first, min(strip.high, strip.low + 75.0 if strip.high > strip.low else 0), DASH_PERIOD_M)
+    starts = np.arange(
+        first, min(strip.high, strip.low + 75.0 if strip.high > strip.low else 0), DASH_PERIOD_M
+    )
     if strip.stations[0] > strip.stations[-1]:
-        starts = np.arange(np.floor((strip.high - 75.0) / DASH_PERIOD_M) * DASH_PERIOD_M, strip.high, DASH_PERIOD_M)
+        starts = np.arange(
+            np.floor((strip.high - 75.0) / DASH_PERIOD_M) * DASH_PERIOD_M, strip.high, DASH_PERIOD_M
+        )
     return [(float(s), float(s) + DASH_M, d_m - 0.07, d_m + 0.07) for s in starts]
 
 

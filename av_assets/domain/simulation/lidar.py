@@ -8,12 +8,16 @@ Belongs here: ray casting, noise, dropouts. Does not belong here: messages.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from av_assets.domain.simulation.road import DASH_M, DASH_PERIOD_M, KERB_D_M, LANE_WIDTH_M, Array
-from av_assets.domain.simulation.world import States, World
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from av_assets.domain.simulation.world import States, World
 
 RINGS, COLUMNS = 32, 600
 TURN_S = 0.1

@@ -6,13 +6,15 @@ Belongs here: message layout. Does not belong here: what is in them (camera, lid
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from av_assets.domain.simulation.camera import Camera
-from av_assets.domain.simulation.road import Array
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from av_assets.domain.simulation.camera import Camera
+    from av_assets.domain.simulation.road import Array
 
 RADAR_TRACK = """\
 # One tracked object, in axes and origin of the frame in the header of the list (x forward, y left).
@@ -63,11 +65,18 @@ def _vector(x: float, y: float, z: float) -> Any:
 
 
 def jpeg_image(ns: int, frame: str, data: NDArray[np.uint8]) -> Any:
-    return _make("sensor_msgs/msg/CompressedImage", header=header(ns, frame), format="rgb8; jpeg compressed bgr8", data=data)
+    return _make(
+        "sensor_msgs/msg/CompressedImage",
+        header=header(ns, frame),
+        format="rgb8; jpeg compressed bgr8",
+        data=data,
+    )
 
 
 def camera_info(ns: int, camera: Camera) -> Any:
-    roi = _make("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
+    roi = _make(
+        "sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
+    )
     projection = np.hstack([camera.matrix, np.zeros((3, 1))])
     return _make(
         "sensor_msgs/msg/CameraInfo", header=header(ns, camera.role), height=camera.height, width=camera.width,
@@ -92,7 +101,8 @@ def point_cloud(ns: int, frame: str, points: NDArray[np.void]) -> Any:
 def radar_tracks(ns: int, frame: str, tracks: list[tuple[int, float, float, float, float]]) -> Any:
     """`tracks` rows: id, x, y (m), vx, vy relative (m/s)."""
     rows = [
-        _make("av_msgs/msg/RadarTrack", track_id=i, x_m=x, y_m=y, vx_mps=vx, vy_mps=vy) for i, x, y, vx, vy in tracks
+        _make("av_msgs/msg/RadarTrack", track_id=i, x_m=x, y_m=y, vx_mps=vx, vy_mps=vy)
+        for i, x, y, vx, vy in tracks
     ]
     return _make("av_msgs/msg/RadarTracks", header=header(ns, frame), tracks=rows)
 

@@ -6,10 +6,8 @@ Belongs here: schedule, clocks, files. Does not belong here: what the sensors se
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,11 +16,16 @@ from av_assets.domain.logs.drive_spec import MARKER_FILE, SPEC_FILE, DriveSpec, 
 from av_assets.domain.simulation import canbus, messages, signals
 from av_assets.domain.simulation.camera import CAMERAS, Camera
 from av_assets.domain.simulation.lidar import MOUNT_M, TURN_S, Lidar
-from av_assets.domain.simulation.road import Array
 from av_assets.domain.simulation.scene import Renderer
-from av_assets.domain.simulation.script import DriveScript
 from av_assets.domain.simulation.truth import TruthLog
 from av_assets.domain.simulation.world import build_world
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from av_assets.domain.simulation.road import Array
+    from av_assets.domain.simulation.script import DriveScript
 
 JPEG_QUALITY = 90
 DBC_FILE, SUMS_FILE, LOG_FOLDER = "vehicle.dbc", "SHA256SUMS", "recording"
@@ -97,10 +100,17 @@ def drive_spec(script: DriveScript) -> DriveSpec:
         )
         for role, topic in TOPICS.items()
     }  # fmt: skip
-    conditions = {"weather": script.weather, "light": script.light, "zone": script.zone, "region": script.region}
-    return DriveSpec(
-        schema=1, drive=script.drive, vehicle=script.vehicle, logs=(LOG_FOLDER,), streams=streams,
-        conditions=conditions,
+    conditions = {
+        "weather": script.weather,
+        "light": script.light,
+        "zone": script.zone,
+        "region": script.region,
+    }
+    return DriveSpec.model_validate(
+        {
+            "schema": 1, "drive": script.drive, "vehicle": script.vehicle, "logs": (LOG_FOLDER,),
+            "streams": streams, "conditions": conditions,
+        }
     )  # fmt: skip
 
 
@@ -160,7 +170,9 @@ class _Vehicle:
         """The messages of one due measurement: several for CAN, one for all else."""
         t_s = (due.true_ns - self.script.start_ns) * 1e-9
         kind, _, role = due.role.rpartition(" ")
-        rng = np.random.default_rng([self.script.seed, 31, list(CLOCKS).index(role) if role in CLOCKS else 99, due.index])
+        rng = np.random.default_rng(
+            [self.script.seed, 31, list(CLOCKS).index(role) if role in CLOCKS else 99, due.index]
+        )
         if due.role == "tf":
             return [messages.static_transforms(due.sensor_ns, frame_poses())]
         if kind == "info":
@@ -220,7 +232,10 @@ def write_sums(folder: Path) -> None:
 
 
 def record_drive(
-    script: DriveScript, landing_dir: Path, truth_dir: Path, progress: Callable[[int, int], None] | None = None
+    script: DriveScript,
+    landing_dir: Path,
+    truth_dir: Path,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Record `script` into `landing_dir/<drive>/` (marker last) and its truth into `truth_dir/<drive>/`.
 

@@ -1,51 +1,34 @@
 """One camera image of the world, far things first, with the truth of what can be seen in it.
 
-Belongs here: order of painting, visibility, boxes. Does not belong here: how single things look, weather.
+Belongs here: order of painting. Does not belong here: how single things look, weather, what of them stays visible.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from av_assets.domain.simulation import figures, ground, textures, weather
 from av_assets.domain.simulation.camera import Camera, Canvas, Image
-from av_assets.domain.simulation.road import Array
 from av_assets.domain.simulation.shapes import Mesh, vehicle_mesh
+from av_assets.domain.simulation.visibility import (
+    Box,
+    Feature,
+    Painted,
+    PrivateBox,
+    private_boxes,
+    remember,
+    visible_boxes,
+)
 from av_assets.domain.simulation.world import Actor, Fixture, World
 
-ACTOR_REACH_M, FIXTURE_REACH_M, LABEL_REACH_M = 90.0, 95.0, 60.0
-LABEL_HEIGHT_PX = 8
-FACE_MIN_PX, PLATE_MIN_WIDTH_PX = 8.0, 12.0
+if TYPE_CHECKING:
+    from av_assets.domain.simulation.road import Array
+
+ACTOR_REACH_M, FIXTURE_REACH_M = 90.0, 95.0
 MAX_ITEMS = 250
-
-
-@dataclass(frozen=True)
-class Box:
-    """A visible object: the tight box of its visible pixels, and how much of it is hidden or outside the image."""
-
-    object_id: int
-    cls: str
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-    occlusion: float
-    truncation: float
-    distance_m: float
-
-
-@dataclass(frozen=True)
-class PrivateBox:
-    """A face or a plate that can be recognised."""
-
-    kind: str
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-    object_id: int
 
 
 @dataclass(frozen=True)
@@ -56,16 +39,6 @@ class Frame:
     drivable: Image
     boxes: tuple[Box, ...]
     private: tuple[PrivateBox, ...]
-
-
-@dataclass
-class _Painted:
-    actor: Actor
-    ident: int
-    distance_m: float
-    pixels: int
-    window: tuple[slice, slice]
-    truncation: float
 
 
 class Renderer:
@@ -93,8 +66,8 @@ class _Shot:
         back = weather.background(camera, self.script.weather, self.script.light, ground.GRASS)
         self.canvas = Canvas(camera, back)
         self.up = self.view[:3, 2]
-        self.painted: list[_Painted] = []
-        self.faces: list[tuple[str, Array, int, int]] = []
+        self.painted: list[Painted] = []
+        self.features: list[Feature] = []
         self.lamps: list[weather.Lamp] = []
         self.distance = np.full(256, 400.0)
         self.glows = np.zeros(256)
@@ -110,7 +83,7 @@ class _Shot:
             else:
                 self._paint_fixture(thing, ident)
         drivable = ground.drivable_mask(self.canvas, strip)
-        boxes, private = self._boxes(), self._private()
+        boxes, private = visible_boxes(self.canvas, self.painted), private_boxes(self.canvas, self.features)
         weather.expose(self.canvas, self.distance, self.glows, self.script.weather, self.script.light)
         weather.glow(self.canvas, self.lamps, self.script.light, self.script.weather)
         weather.finish(self.canvas, self.script.weather, self.script.light, rng)
@@ -128,7 +101,9 @@ class _Shot:
             depth = (points - self.eye[:2]) @ self.view[2, :2]
             side = np.abs((points - self.eye[:2]) @ self.view[0, :2])
             slope = self.camera.width / 2 / self.camera.focal_px
-            for i in np.flatnonzero((away < reach) & (depth > -11.0) & (side < np.maximum(depth, 0) * slope + 13.0)):
+            for i in np.flatnonzero(
+                (away < reach) & (depth > -11.0) & (side < np.maximum(depth, 0) * slope + 13.0)
+            ):
                 things.append((float(away[i]), items[i], int(i)))
         return sorted(things, key=lambda item: (-item[0], item[2]))[-MAX_ITEMS:]
 
@@ -138,19 +113,9 @@ class _Shot:
             outline = self._paint_vehicle(actor, ident, x, y, yaw)
         else:
             outline = self._paint_upright(actor, ident, x, y, yaw)
-        if outline is None or distance > LABEL_REACH_M:
-            return
-        low, high = np.floor(outline.min(0)), np.ceil(outline.max(0))
-        limit = np.array([self.camera.width, self.camera.height])
-        inside_low, inside_high = np.clip(low, 0, limit).astype(int), np.clip(high + 1, 0, limit).astype(int)
-        window = (slice(inside_low[1], inside_high[1]), slice(inside_low[0], inside_high[0]))
-        pixels = int(np.count_nonzero(self.canvas.ids[window] == ident))
-        if pixels == 0:
-            return
-        inside = np.clip(outline, 0, limit - 1)
-        whole, part = np.ptp(outline, axis=0).prod(), np.ptp(inside, axis=0).prod()
-        truncation = float(np.clip(1 - part / max(whole, 1e-9), 0, 1))
-        self.painted.append(_Painted(actor, ident, distance, pixels, window, truncation))
+        painted = None if outline is None else remember(self.canvas, actor, ident, distance, outline)
+        if painted is not None:
+            self.painted.append(painted)
 
     def _paint_vehicle(self, actor: Actor, ident: int, x: float, y: float, yaw: float) -> Array | None:
         mesh = self.renderer.meshes[actor.object_id]
@@ -179,7 +144,7 @@ class _Shot:
             return
         pixels = self.canvas.texture(corner, across, down, textures.plate(actor.plate), None)
         if pixels is not None:
-            self.faces.append(("plate", pixels, ident, actor.object_id))
+            self.features.append(Feature("plate", pixels, ident, actor.object_id))
 
     def _collect_lamps(self, mesh: Mesh, eye: Array, turn: Array, shift: Array, ident: int) -> None:
         for centre, kind in mesh.lamps:
@@ -207,7 +172,7 @@ class _Shot:
             facing = float((np.array([np.cos(yaw), np.sin(yaw)]) @ away) / max(np.hypot(*away), 1e-6))
             face = figures.paint_pedestrian(plane, actor, facing, 5.5 * self.t_s + actor.look)
             if face is not None:
-                self.faces.append(("face", face, ident, actor.object_id))
+                self.features.append(Feature("face", face, ident, actor.object_id))
         corners = np.array([[-half, 0.0], [half, 0.0], [half, height], [-half, height]])
         return self.canvas.project(foot + corners[:, :1] * plane.right + corners[:, 1:] * plane.up)
 
@@ -244,32 +209,3 @@ class _Shot:
             columns = max(round(spread / 2.6), 2)
             wall = textures.facade(thing.colour, columns, rows, thing.look, night)
             self.canvas.texture(corner, span * spread, -up, wall, ident)
-
-    def _boxes(self) -> tuple[Box, ...]:
-        boxes = []
-        for item in self.painted:
-            seen = self.canvas.ids[item.window] == item.ident
-            rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
-            if len(rows) == 0 or rows[-1] - rows[0] + 1 < LABEL_HEIGHT_PX:
-                continue
-            top, left = item.window[0].start, item.window[1].start
-            hidden = 1.0 - float(np.count_nonzero(seen)) / item.pixels
-            boxes.append(Box(
-                item.actor.object_id, item.actor.cls, float(left + columns[0]), float(top + rows[0]),
-                float(left + columns[-1] + 1), float(top + rows[-1] + 1), hidden, item.truncation, item.distance_m,
-            ))  # fmt: skip
-        return tuple(boxes)
-
-    def _private(self) -> tuple[PrivateBox, ...]:
-        found = []
-        limit = np.array([self.camera.width, self.camera.height])
-        for kind, pixels, ident, object_id in self.faces:
-            low, high = np.clip(pixels.min(0), 0, limit), np.clip(pixels.max(0), 0, limit)
-            width, height = high - low
-            large = height >= FACE_MIN_PX if kind == "face" else width >= PLATE_MIN_WIDTH_PX
-            if not large or (high - low).prod() < 0.5 * np.ptp(pixels, axis=0).prod():
-                continue
-            x1, y1, x2, y2 = int(low[0]), int(low[1]), int(np.ceil(high[0])), int(np.ceil(high[1]))
-            if np.mean(self.canvas.ids[y1:y2, x1:x2] == ident) >= 0.5:
-                found.append(PrivateBox(kind, *(float(v) for v in (*low, *high)), object_id))
-        return tuple(found)

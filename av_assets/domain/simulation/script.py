@@ -69,7 +69,9 @@ class DriveScript:
             # The vehicle that cut in would have to drive through the hazard.
             raise PoisonError("a script cannot hold both cut_in and stationary_hazard", code="bad_script")
         if self.seconds <= 0 or self.speed_mps <= 0:
-            raise PoisonError("a script needs positive seconds and speed", code="bad_script", drive=self.drive)
+            raise PoisonError(
+                "a script needs positive seconds and speed", code="bad_script", drive=self.drive
+            )
 
     @property
     def start_ns(self) -> int:

@@ -6,11 +6,13 @@ Belongs here: shape and colour. Does not belong here: projection, placement, wea
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from av_assets.domain.simulation.road import Array
-from av_assets.domain.simulation.world import RGB, Actor
+if TYPE_CHECKING:
+    from av_assets.domain.simulation.road import Array
+    from av_assets.domain.simulation.world import RGB, Actor
 
 GLASS: RGB = (38, 48, 58)
 TYRE: RGB = (20, 20, 22)
@@ -89,7 +91,13 @@ class _Builder:
 
 def _painted(colour: RGB) -> dict[str, RGB]:
     side, end = _shade(colour, 0.88), _shade(colour, 0.76)
-    return {"right": side, "left": _shade(colour, 0.98), "front": end, "rear": end, "top": _shade(colour, 1.08)}
+    return {
+        "right": side,
+        "left": _shade(colour, 0.98),
+        "front": end,
+        "rear": end,
+        "top": _shade(colour, 1.08),
+    }
 
 
 def _plates(half: float, height: float) -> list[tuple[Array, Array, Array]]:
@@ -128,12 +136,17 @@ def _car(build: _Builder, size: tuple[float, float, float], colour: RGB) -> list
     _wheels(build, half, w, 0.33)
     lamps = _lights(build, half, w, (waist - 0.26, waist - 0.08))
     glass = dict.fromkeys(("right", "left", "front", "rear"), GLASS) | {"top": paint["top"]}
-    low, high = (-half * 0.86, half * 0.42, -w * 0.95, w * 0.95), (-half * 0.60, half * 0.12, -w * 0.76, w * 0.76)
+    low, high = (
+        (-half * 0.86, half * 0.42, -w * 0.95, w * 0.95),
+        (-half * 0.60, half * 0.12, -w * 0.76, w * 0.76),
+    )
     build.prism(low, high, (waist, h), glass)
     return lamps
 
 
-def _box_vehicle(build: _Builder, size: tuple[float, float, float], colour: RGB, truck: bool) -> list[tuple[Array, str]]:
+def _box_vehicle(
+    build: _Builder, size: tuple[float, float, float], colour: RGB, truck: bool
+) -> list[tuple[Array, str]]:
     half, w, h = size[0] / 2, size[1] / 2, size[2]
     paint = _painted(colour)
     build.prism((-half, half, -w, w), (-half, half, -w, w), (0.34, h), paint)

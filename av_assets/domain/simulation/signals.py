@@ -5,11 +5,15 @@ Belongs here: small sensors. Does not belong here: camera, lidar, CAN, messages.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from av_assets.domain.simulation.ego import FRONT_BUMPER_X_M
-from av_assets.domain.simulation.road import Array
-from av_assets.domain.simulation.world import World
+
+if TYPE_CHECKING:
+    from av_assets.domain.simulation.road import Array
+    from av_assets.domain.simulation.world import World
 
 RADAR_MOUNT_M = (FRONT_BUMPER_X_M, 0.0, 0.5)
 IMU_MOUNT_M = (0.0, 0.0, 0.4)

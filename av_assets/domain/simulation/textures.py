@@ -7,10 +7,12 @@ Belongs here: making them, seeded and cached. Does not belong here: where they g
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from av_assets.domain.simulation.camera import Image
+if TYPE_CHECKING:
+    from av_assets.domain.simulation.camera import Image
 
 # Rows and columns of the portrait: the whole head, and the face within that crop as shares (x1, y1, x2, y2).
 HEAD_CROP = (slice(22, 186), slice(158, 292))
@@ -32,7 +34,7 @@ def head(look: int) -> tuple[Image, Image]:
         crop = crop[:, ::-1]
     picture: Image = np.clip(crop, 0, 255).astype(np.uint8)
     alpha = np.zeros(picture.shape[:2], np.uint8)
-    h, w = alpha.shape
+    h, w = alpha.shape[0], alpha.shape[1]
     cv2.ellipse(alpha, (w // 2, h // 2), (w // 2 - 2, h // 2 - 1), 0, 0, 360, (255,), -1)
     return np.ascontiguousarray(picture), alpha
 
@@ -77,8 +79,11 @@ def grain(seed: int) -> Image:
 
     rng = np.random.default_rng([seed, 11])
     fine = rng.normal(0, 10, (512, 512)).astype(np.float32)
-    coarse = cv2.resize(rng.normal(0, 9, (32, 32)).astype(np.float32), (512, 512), interpolation=cv2.INTER_CUBIC)
-    return np.clip(128 + fine + coarse, 60, 200).astype(np.uint8)
+    coarse = cv2.resize(
+        rng.normal(0, 9, (32, 32)).astype(np.float32), (512, 512), interpolation=cv2.INTER_CUBIC
+    )
+    tile: Image = np.clip(128 + fine + coarse, 60, 200).astype(np.uint8)
+    return tile
 
 
 @lru_cache(maxsize=8)

@@ -6,13 +6,16 @@ Belongs here: seeded choice of actors and their paths. Does not belong here: the
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from av_assets.domain.simulation.ego import FRONT_BUMPER_X_M, STEP_S, Ego, crossing_times
 from av_assets.domain.simulation.road import LANE_WIDTH_M, LANES_D_M, Array, Road
-from av_assets.domain.simulation.script import DriveScript
 from av_assets.domain.simulation.world import RGB, SIZES_M, Actor, Fixture
+
+if TYPE_CHECKING:
+    from av_assets.domain.simulation.script import DriveScript
 
 PAINTS: tuple[RGB, ...] = (
     (190, 30, 35), (28, 70, 160), (235, 235, 238), (30, 32, 36), (150, 154, 160), (225, 190, 40),
@@ -54,7 +57,9 @@ class _Crew:
         plate = "".join(rng.choice(list("ABCDEFHKLMNPRSTUVX"), 3)) + " " + str(rng.integers(100, 999))
         colour = PAINTS[int(rng.integers(len(PAINTS)))]
         scale = float(rng.uniform(0.93, 1.08))
-        return self.add("vehicle", kind, s_m, d_m, **({"colour": colour, "plate": plate, "scale": scale} | looks))
+        return self.add(
+            "vehicle", kind, s_m, d_m, **({"colour": colour, "plate": plate, "scale": scale} | looks)
+        )
 
     def person(self, s_m: Array, d_m: Array | float, yaw_rad: float, vest: bool = False) -> Actor:
         rng = self.rng
@@ -70,7 +75,7 @@ class _Crew:
         t, s = self.ego.t_s, self.ego.s_m
         wanted = t + lead_s
         beyond = (wanted - np.clip(wanted, t[0], t[-1])) * self.ego.speed_mps[-1]
-        return np.interp(wanted, t, s) + beyond + gap_m
+        return np.asarray(np.interp(wanted, t, s) + beyond + gap_m)
 
 
 def _ego_lane(crew: _Crew, script: DriveScript) -> None:
@@ -195,7 +200,9 @@ def scenery(script: DriveScript, road: Road, ego: Ego) -> tuple[Fixture, ...]:
 
     def put(kind: str, s: float, d: float, size: tuple[float, float, float], colour: RGB) -> None:
         x, y, heading = road.pose(s, d)
-        fixtures.append(Fixture(kind, float(x), float(y), float(heading), size, colour, int(rng.integers(64))))
+        fixtures.append(
+            Fixture(kind, float(x), float(y), float(heading), size, colour, int(rng.integers(64)))
+        )
 
     for side in (-1, 1):
         s = first

@@ -6,20 +6,24 @@ Belongs here: truth as tables. Does not belong here: anything a vehicle could me
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from av_assets.domain.simulation.ego import FRONT_BUMPER_X_M
 from av_assets.domain.simulation.road import LANES_D_M, Array
-from av_assets.domain.simulation.scene import Frame
-from av_assets.domain.simulation.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from av_assets.domain.simulation.scene import Frame
+    from av_assets.domain.simulation.world import World
 
 HARSH_MPS2, HARSH_MIN_S = 3.5, 1.0
 HAZARD_SPEED_MPS, HAZARD_DECEL_MPS2, HAZARD_HALF_WIDTH_M = 0.5, 3.0, 1.5
@@ -89,7 +93,9 @@ def event_windows(world: World) -> tuple[EventWindow, ...]:
         gap = s - actor.size_m[0] / 2 - ego.s_m[recorded] - FRONT_BUMPER_X_M
         speed = np.abs(np.gradient(actor.s_m, ego.t_s))[recorded]
         needed = ego.speed_mps[recorded] ** 2 / (2 * np.maximum(gap, 0.1))
-        hazard = (np.abs(d - ego.d_m[recorded]) < HAZARD_HALF_WIDTH_M) & (gap > 0) & (speed < HAZARD_SPEED_MPS)
+        hazard = (
+            (np.abs(d - ego.d_m[recorded]) < HAZARD_HALF_WIDTH_M) & (gap > 0) & (speed < HAZARD_SPEED_MPS)
+        )
         hazard &= needed >= HAZARD_DECEL_MPS2
         found += [("stationary_hazard", low, high, actor.object_id) for low, high in _windows(hazard, t, 0.1)]
     start = script.start_ns

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from av_assets.domain.simulation import textures
 from av_assets.domain.simulation.camera import SKY_ID, Camera, Canvas, Image
 from av_assets.domain.simulation.ground import ground_distance
-from av_assets.domain.simulation.road import Array
-from av_assets.domain.simulation.script import Light, Weather
-from av_assets.domain.simulation.world import RGB
+
+if TYPE_CHECKING:
+    from av_assets.domain.simulation.road import Array
+    from av_assets.domain.simulation.script import Light, Weather
+    from av_assets.domain.simulation.world import RGB
 
 EXTINCTION_PER_M = {"clear": 0.0012, "rain": 0.009, "fog": 0.038}
 AMBIENT = {"day": 1.0, "twilight": 0.50, "night": 0.17}
@@ -73,7 +76,8 @@ def _headlight(camera: Camera) -> Image:
     across = np.exp(-(((u - camera.width / 2) / (camera.width * 0.44)) ** 2))
     above = np.clip((camera.horizon_row - 14 - v) / 60.0, 0, 1)
     strength = 0.95 if camera.role == "camera_front" else 0.38
-    return (255 * strength * across * (1 - 0.75 * above)).astype(np.uint8)
+    beam: Image = (255 * strength * across * (1 - 0.75 * above)).astype(np.uint8)
+    return beam
 
 
 @lru_cache(maxsize=8)
@@ -120,7 +124,10 @@ def glow(canvas: Canvas, lamps: list[Lamp], light: Light, weather: Weather) -> N
     halo = np.zeros_like(canvas.rgb)
     for lamp in lamps:
         u, v = round(lamp.u), round(lamp.v)
-        if not (0 <= u < canvas.camera.width and 0 <= v < canvas.camera.height) or canvas.ids[v, u] != lamp.ident:
+        if (
+            not (0 <= u < canvas.camera.width and 0 <= v < canvas.camera.height)
+            or canvas.ids[v, u] != lamp.ident
+        ):
             continue
         colour = GLOW[lamp.kind]
         dim = tuple(int(c * 0.28) for c in colour)

@@ -8,12 +8,15 @@ Belongs here: the assembled world and its states. Does not belong here: who is p
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from av_assets.domain.simulation.ego import MARGIN_S, STEP_S, Ego, drive_ego
 from av_assets.domain.simulation.road import Array, Road
-from av_assets.domain.simulation.script import DriveScript
+
+if TYPE_CHECKING:
+    from av_assets.domain.simulation.script import DriveScript
 
 RGB = tuple[int, int, int]
 SIZES_M = {

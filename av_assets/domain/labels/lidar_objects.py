@@ -1,0 +1,138 @@
+"""Objects in one lidar sweep: off the ground, cluster, fit a box, name it by its size.
+
+Belongs here: one sweep to boxes in the ego frame. Does not belong here: cameras, time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from av_assets.domain.labels.box_fit import Box3D, fit_upright, fit_vehicle
+from av_assets.domain.labels.ground import heights
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from av_assets.policies.autolabels import AutolabelPolicy
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LidarObject:
+    """One object: class, box in the ego frame, score 0..1, points that it was seen by."""
+
+    cls: str
+    box: Box3D
+    score: float
+    points: int
+
+
+def find_objects(
+    points_ego: Floats, plane: Floats, sensor_xy: Floats, half_view_rad: float, policy: AutolabelPolicy
+) -> list[LidarObject]:
+    """Objects ahead, within `half_view_rad` of the sensor's forward axis, nearest first.
+
+    Args:
+        points_ego: (N, 4) x, y, z in the ego frame, intensity 0..1.
+        plane: ground, of `ground_plane`.
+        sensor_xy: (2,) place of the lidar in the ego frame.
+    """
+    height = heights(points_ego, plane)
+    ray = points_ego[:, :2] - sensor_xy
+    away = np.hypot(ray[:, 0], ray[:, 1])
+    ahead = (np.abs(np.arctan2(ray[:, 1], ray[:, 0])) < half_view_rad) & (away < policy.max_distance_m)
+    solid = ahead & (height > policy.min_height_m) & ~_structure(points_ego, height, policy)
+    points, height, away = points_ego[solid], height[solid], away[solid]
+    found = []
+    for members in clusters(points[:, :2], sensor_xy, policy):
+        xy, top = points[members, :2], height[members]
+        ground = float(plane[:2] @ xy.mean(axis=0) + plane[2])
+        thing = _name(xy, top, points[members, 3], float(away[members].min()), ground, sensor_xy, policy)
+        if thing is not None and thing.score >= policy.min_score:
+            found.append(thing)
+    return sorted(found, key=lambda o: (np.hypot(o.box.x_m, o.box.y_m), o.box.x_m))
+
+
+def _structure(points_ego: Floats, height: Floats, policy: AutolabelPolicy) -> npt.NDArray[np.bool_]:
+    """Points in the cells of buildings, trees and poles: something there is higher than any vehicle."""
+    cells = np.floor(points_ego[:, :2] / policy.structure_cell_m).astype(np.int64)
+    cells -= cells.min(axis=0, initial=0) - 1
+    shape = tuple(int(n) for n in cells.max(axis=0, initial=0) + 2)
+    grid = np.zeros(shape, dtype=bool)
+    tall = height > policy.structure_height_m
+    grid[cells[tall, 0], cells[tall, 1]] = True
+    wide = grid.copy()
+    for axis in (0, 1):
+        for step in (-1, 1):
+            wide |= np.roll(grid, step, axis)
+    inside: npt.NDArray[np.bool_] = wide[cells[:, 0], cells[:, 1]]
+    return inside
+
+
+def clusters(xy: Floats, sensor_xy: Floats, policy: AutolabelPolicy) -> Iterator[npt.NDArray[np.int64]]:
+    """Indices of the points (N, 2) of each cluster.
+
+    Points are merged on a fine grid, cells are linked when they are close: across the line of sight by a gap that
+    grows with distance as beams spread, along it by a longer one that bridges bonnet and windscreen.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
+    if len(xy) == 0:
+        return
+    cells, inverse = np.unique(np.floor(xy / policy.voxel_m).astype(np.int64), axis=0, return_inverse=True)
+    inverse = inverse.reshape(-1)
+    count = np.bincount(inverse)
+    centre = np.stack([np.bincount(inverse, xy[:, k]) / count for k in (0, 1)], axis=1)
+    pairs = cKDTree(centre).query_pairs(policy.along_gap_m, output_type="ndarray")
+    a, b = centre[pairs[:, 0]] - sensor_xy, centre[pairs[:, 1]] - sensor_xy
+    middle = (a + b) / 2
+    away = np.maximum(np.hypot(middle[:, 0], middle[:, 1]), 1e-6)
+    along = ((b - a) * middle).sum(axis=1) / away
+    across = ((b - a)[:, 0] * middle[:, 1] - (b - a)[:, 1] * middle[:, 0]) / away
+    gap = np.maximum(policy.across_gap_m, policy.across_gap_rad * away)
+    linked = pairs[(along / policy.along_gap_m) ** 2 + (across / gap) ** 2 <= 1.0]
+    graph = coo_array((np.ones(len(linked), dtype=bool), linked.T), shape=(len(centre), len(centre)))
+    part = connected_components(graph, directed=False)[1][inverse]
+    order = np.argsort(part, kind="stable")
+    for members in np.split(order, np.flatnonzero(np.diff(part[order])) + 1):
+        if len(members) >= policy.min_points:
+            yield members
+
+
+def _name(
+    xy: Floats, height: Floats, intensity: Floats, away_m: float, ground_m: float, eye: Floats, policy: AutolabelPolicy
+) -> LidarObject | None:
+    """The class that fits the size; None where none does. The top may lie up to one beam above the highest point."""
+    side = float(np.ptp(xy, axis=0).max())
+    seen, unseen = float(height.max()), policy.beam_spacing_rad * away_m
+    weight = min(1.0, len(xy) / policy.points_for_full_score)
+    low, high = policy.cone_height_m
+    shiny = float(np.median(intensity)) >= policy.cone_min_intensity
+    if shiny and side <= policy.cone_max_side_m and low <= seen + unseen / 2 and seen <= high:
+        box = fit_upright(xy, eye, ground_m, policy.cone_size_m[2], policy.cone_size_m)
+        return LidarObject("cone", box, 0.5 + 0.5 * weight, len(xy))
+    low, high = policy.pedestrian_height_m
+    if side <= policy.pedestrian_max_side_m and low <= seen + unseen / 2 and seen <= high and not shiny:
+        tall = _height(seen, unseen, policy.pedestrian_size_m[2])
+        box = fit_upright(xy, eye, ground_m, tall, policy.pedestrian_size_m)
+        return LidarObject("pedestrian", box, 0.35 + 0.55 * weight, len(xy))
+    if policy.vehicle_min_side_m <= side <= policy.vehicle_max_side_m and seen + unseen / 2 >= 0.6:
+        kind = [k for k in policy.vehicle_kinds if seen + unseen / 2 >= k.min_height_m][-1]
+        box = fit_vehicle(xy, eye, ground_m, _height(seen, unseen, kind.height_m), kind)
+        if max(box.length_m, box.width_m) <= policy.vehicle_max_side_m and box.width_m <= 1.6 * kind.width_m:
+            return LidarObject("vehicle", box, 0.4 + 0.6 * weight, len(xy))
+    return None
+
+
+def _height(seen_m: float, unseen_m: float, usual_m: float) -> float:
+    """The usual height where what was seen allows it, else what was seen and half a beam."""
+    if seen_m - 0.15 <= usual_m <= seen_m + unseen_m + 0.15:
+        return usual_m
+    return seen_m + unseen_m / 2

@@ -58,7 +58,7 @@ class Outcome:
         lines += ["", "What came of it"]
         lines += [f"  {name:<22} {value}" for name, value in self.totals.items()]
         if self.report:
-            lines += ["", f"  {'slice':<14}{'mAP50':>8}{'mAP':>8}{'mIoU':>8}{'ECE':>8}{'drives':>8}{'frames':>8}"]
+            lines += ["", f"  {'slice':<14}{'mAP50':>8}{'mIoU':>8}{'ECE':>8}{'drives':>8}{'frames':>8}"]
             lines += [_slice_line(name, found) for name, found in sorted(self.report["slices"].items())]
             lines += [f"  verdict: {self.report['verdict']['state']}"]
         lines += [f"  drift: {self.drift}"] if self.drift else []
@@ -256,5 +256,5 @@ def _events(rows: list[dict[str, Any]]) -> str:
 
 
 def _slice_line(name: str, found: dict[str, Any]) -> str:
-    numbers = "".join(f"{found[k]:8.3f}" if found.get(k) is not None else f"{'-':>8}" for k in ("map50", "map", "miou", "ece"))
-    return f"  {name:<14}{numbers}{found.get('n_drives', 0):>8}{found.get('n_frames', 0):>8}"
+    numbers = "".join(f"{found[k]:8.3f}" if found[k] is not None else f"{'-':>8}" for k in ("map50", "miou", "ece"))
+    return f"  {name:<14}{numbers}{found['drives']:>8}{found['frames']:>8}"

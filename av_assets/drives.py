@@ -6,18 +6,13 @@ Belongs here: the state of drives and of the chain they pass. Does not belong he
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-    PARTITION_NAME_TAG,
-)
 
-from partitions.drives import drives
+from partitions.drives import drives, keys_of_run
 from resources import quarantine
 from resources.lake import Lake
 from resources.landing import Landing
@@ -94,17 +89,8 @@ def _judge(
 def _latest_runs(instance: dg.DagsterInstance, keys: list[str]) -> dict[str, dg.DagsterRun]:
     """drive -> the newest run that had it, going on before finished."""
     latest: dict[str, dg.DagsterRun] = {}
-    place = {key: number for number, key in enumerate(keys)}
     for run in instance.get_runs(limit=RUNS_LOOKED_AT):  # newest first
-        for key in _keys_of(run, keys, place):
+        for key in keys_of_run(run.tags, keys):
             if key not in latest or (run.status in _GOING_ON and latest[key].status not in _GOING_ON):
                 latest[key] = run
     return latest
-
-
-def _keys_of(run: dg.DagsterRun, keys: list[str], place: Mapping[str, int]) -> Iterable[str]:
-    first, last = run.tags.get(ASSET_PARTITION_RANGE_START_TAG), run.tags.get(ASSET_PARTITION_RANGE_END_TAG)
-    if first in place and last in place:
-        return keys[place[first] : place[last] + 1]
-    single = run.tags.get(PARTITION_NAME_TAG)
-    return [single] if single in place else []

@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from av_assets.domain.evidence.digests import sha256_bytes, sha256_file
 from av_assets.domain.evidence.manifest import MadeFrom, Manifest, bundle_name
 from av_assets.domain.evidence.timing import Stopwatch
 from av_assets.policies import Policy
+from partitions.drives import drives, keys_of_run
 from resources import quarantine
 from resources.environment import environment
 from resources.lake import Lake, object_key
@@ -183,15 +184,13 @@ def quarantine_drive(
 def completeness(lake: Lake) -> dg.AssetCheckEvaluation:
     """The fleet-level check: does every landed drive flow, and if not, why not?"""
     rows = quarantine.listing(lake)
-    table = dg.MetadataValue.table(
-        [dg.TableRecord({k: str(r[k]) for k in ("drive", "stage", "code", "reason", "file", "remedy")}) for r in rows]
-    ) if rows else dg.MetadataValue.text("none")
+    shown = ({k: str(r[k]) for k in ("drive", "stage", "code", "reason", "file", "remedy")} for r in rows)
     return dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey("raw_logs"),
         check_name="raw_logs_leave_no_drive_in_quarantine",
         passed=not rows,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"drives": len(rows), "quarantine": table},
+        metadata={"drives": len(rows), "quarantine": table(shown)},
     )
 
 
@@ -222,8 +221,19 @@ def pictures(lake: Lake, manifest: Manifest, *names: str) -> dict[str, dg.Markdo
     return {Path(n).stem: picture(lake.read_bytes(manifest, n)) for n in names if n in held}
 
 
+def table(rows: Iterable[Mapping[str, Any]]) -> dg.TableMetadataValue | dg.TextMetadataValue:
+    """Rows as a table in the catalog; Dagster has no empty tables, so none is said in words."""
+    records = [dg.TableRecord(dict(row)) for row in rows]
+    return dg.MetadataValue.table(records) if records else dg.MetadataValue.text("none")
+
+
 def asset_name(context: dg.AssetExecutionContext) -> str:
     return context.asset_key.path[-1]
+
+
+def checked_drives(context: dg.AssetCheckExecutionContext) -> Sequence[str]:
+    """The drives of the run that a check looks at."""
+    return keys_of_run(context.run.tags, context.instance.get_dynamic_partitions(drives.name or ""))
 
 
 def code_version(context: dg.AssetExecutionContext) -> str:

@@ -63,7 +63,7 @@ class Landing(dg.ConfigurableResource["Landing"]):
             LandingError: there is nothing at `source`, or its drive.yaml is bad.
             DriveIdError: the id breaks the grammar.
         """
-        from av_assets.domain.logs.ingest import sniff_drive_spec
+        from av_assets.domain.logs.landing import sniff_drive_spec
 
         source = source.resolve()
         if not source.exists():

@@ -18,7 +18,12 @@ _became_missing = AC.newly_missing() | (AC.initial_evaluation() & AC.missing())
 _inputs_changed = AC.any_deps_match(AC.data_version_changed() & ~AC.executed_with_root_target())
 
 on_changed_content = (
-    ((_became_missing | _inputs_changed | AC.code_version_changed()).since(AC.newly_requested()))
+    (
+        # Whoever made it, a backfill or the run of a landed drive, it is missing no more.
+        _became_missing.since(AC.newly_requested() | AC.newly_updated())
+        # Only a request answers these: a run that was going on when they came true had read older bytes.
+        | (_inputs_changed | AC.code_version_changed()).since(AC.newly_requested())
+    )
     & _nothing_in_the_way
 ).with_label("on_changed_content")
 """Missing, or an input has other bytes, or the code changed; updates that land during a run are kept for after it."""

@@ -10,7 +10,7 @@ import dagster as dg
 from av_assets.domain.logs.drive_spec import SPEC_FILE
 from av_assets.foundations.ingestion import log_reports, raw_logs
 from av_assets.foundations.synchronization import synced_shards
-from av_assets.production import Work, each_drive
+from av_assets.production import Work, each_drive, table
 from partitions.drives import BATCH, drives
 from resources.compute import LIGHT
 from resources.lake import Lake
@@ -56,7 +56,5 @@ def _describe(lake: Lake, manifest: Any) -> dict[str, Any]:
     row = pq.read_table(pa.BufferReader(lake.read_bytes(manifest, "drives.parquet"))).to_pylist()[0]
     return {
         "dagster/uri": lake.tables.path("drives"),
-        "row": dg.MetadataValue.table(
-            [dg.TableRecord({"column": k, "value": str(v)}) for k, v in row.items() if v is not None]
-        ),
+        "row": table({"column": k, "value": str(v)} for k, v in row.items() if v is not None),
     }

@@ -7,18 +7,22 @@ from typing import Any
 
 import dagster as dg
 
+from av_assets.domain.errors import LogError
+from av_assets.domain.evidence.manifest import Manifest
 from av_assets.domain.logs.drive_spec import SPEC_FILE
 from av_assets.policies.integrity import IntegrityPolicy
 from av_assets.policies.landing import LandingPolicy
 from av_assets.production import (
     Made,
     Work,
+    checked_drives,
     code_version,
     completeness,
     each_drive,
     lineage,
     pictures,
     record_drives,
+    table,
 )
 from partitions.drives import BATCH, drives
 from resources.compute import CPU, DECODE
@@ -57,10 +61,26 @@ def log_reports(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.Ma
     yield from each_drive(context, lake, ["raw_logs"], [policy], partial(_report, policy), _describe_report)
 
 
+@dg.asset_check(asset=log_reports)
+def log_reports_find_no_error(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
+    """No rule of severity error failed in the drives of this run."""
+    failed = [
+        {"drive": drive, **{k: str(rule[k]) for k in ("id", "role", "reason")}}
+        for drive in checked_drives(context)
+        if (manifest := lake.manifest("log_reports", drive))
+        for rule in json.loads(lake.read_bytes(manifest, "report.json"))["rules"]
+        if rule["status"] == "failed" and rule["severity"] == "error"
+    ]
+    return dg.AssetCheckResult(
+        passed=not failed, severity=dg.AssetCheckSeverity.WARN, metadata={"failed": table(failed)}
+    )
+
+
 def _ingest(lake: Lake, landing: Landing, version: str, drive: str) -> Made:
     """Copy what was landed; a drive whose folder has been cleared away keeps what was ingested."""
     from av_assets.domain.evidence.timing import Stopwatch
-    from av_assets.domain.logs.ingest import copy_hashed, landed_drive
+    from av_assets.domain.logs.ingest import copy_hashed
+    from av_assets.domain.logs.landing import landed_drive
 
     if not landing.folder(drive).is_dir():
         return Made(lake.require("raw_logs", drive), {}, reused=True)
@@ -69,7 +89,7 @@ def _ingest(lake: Lake, landing: Landing, version: str, drive: str) -> Made:
     with lake.workdir() as work:
         entries = []
         for number, file in enumerate(landed.files):
-            copied = copy_hashed(file.source, work / str(number), file.expected_sha256, watch)
+            copied = copy_hashed(landed.folder / file.path, work / str(number), file.sha256, watch)
             entries.append(lake.adopt(work / str(number), file.path, copied.sha256))
     manifest = lake.publish(
         "raw_logs", drive, links=entries, made_from=lineage([], version, [policy]), write_once=True
@@ -84,35 +104,33 @@ def _report(policy: IntegrityPolicy, work: Work) -> str:
 
     folder = work.checkout("raw_logs")
     spec = read_drive_spec(folder / SPEC_FILE)
-    with LogReader(folder, salvage=True) as reader:
+    with LogReader(folder) as reader:
+        if not reader.message_count:
+            raise LogError("the log holds no message", code="no_messages", drive=work.partition)
         report = check_log(reader, spec, policy, work.watch)
+        lost = "; ".join(f"{path}: {damage.first}" for path, damage in sorted(reader.damage.items()))
     (work.out / "report.json").write_text(json.dumps(report.to_dict(), sort_keys=True, indent=1))
     (work.out / "timeline.png").write_bytes(timeline_png(report))
-    return report.reason
+    return f"salvaged: {lost}" if lost else ""
 
 
-def _describe_raw_logs(lake: Lake, manifest: Any) -> dict[str, Any]:
+def _describe_raw_logs(lake: Lake, manifest: Manifest) -> dict[str, Any]:
     largest = sorted(manifest.files, key=lambda f: -f.bytes)[:8]
-    return {
-        "largest_files": dg.MetadataValue.table(
-            [dg.TableRecord({"path": f.path, "bytes": f.bytes, "sha256": f.sha256[:12]}) for f in largest]
-        )
-    }
+    rows = ({"path": f.path, "bytes": f.bytes, "sha256": f.sha256[:12]} for f in largest)
+    return {"largest_files": table(rows)}
 
 
-def _describe_report(lake: Lake, manifest: Any) -> dict[str, Any]:
+def _describe_report(lake: Lake, manifest: Manifest) -> dict[str, Any]:
     report = json.loads(lake.read_bytes(manifest, "report.json"))
     return {
-        "state": report["state"],
+        "verdict": report["verdict"],
         "dagster/row_count": report["messages"],
         "duration_s": round((report["end_ns"] - report["start_ns"]) / 1e9, 2),
-        "rules": dg.MetadataValue.table(
-            [
-                dg.TableRecord({k: str(rule.get(k)) for k in ("id", "severity", "state", "subject", "reason")})
-                for rule in report["rules"]
-                if rule["state"] != "passed"
-            ]
-            or [dg.TableRecord({"id": "all", "severity": "", "state": "passed", "subject": "", "reason": ""})]
+        "rules_passed": sum(rule["status"] == "passed" for rule in report["rules"]),
+        "findings": table(
+            {k: str(rule[k]) for k in ("id", "severity", "status", "role", "measured", "threshold", "reason")}
+            for rule in report["rules"]
+            if rule["status"] != "passed"
         ),
         **pictures(lake, manifest, "timeline.png"),
     }

@@ -11,7 +11,18 @@ from av_assets.domain.evidence.digests import sha256_json
 from av_assets.domain.logs.drive_spec import SPEC_FILE
 from av_assets.foundations.ingestion import log_reports, raw_logs
 from av_assets.policies.redaction import RedactionPolicy
-from av_assets.production import ALL, Made, Work, bundle_metadata, code_version, each_drive, lineage, pictures
+from av_assets.production import (
+    ALL,
+    Made,
+    Work,
+    bundle_metadata,
+    checked_drives,
+    code_version,
+    each_drive,
+    lineage,
+    pictures,
+    table,
+)
 from partitions.drives import BATCH, drives
 from resources.compute import DETECT, LIGHT
 from resources.environment import environment
@@ -37,10 +48,9 @@ def pretrained_models(context: dg.AssetExecutionContext, lake: Lake) -> dg.Mater
             fetch_pretrained(folder, environment().cache / "wheels")
             present = lake.publish("pretrained_models", ALL, folder, made_from=made_from)
     listed = json.loads(lake.read_bytes(present, "models.json"))
-    rows = [dg.TableRecord({k: str(v) for k, v in model.items()}) for model in listed]
     return dg.MaterializeResult(
         metadata=bundle_metadata(Made(present, {}, reused=False), started)
-        | {"models": dg.MetadataValue.table(rows)},
+        | {"models": table({k: str(v) for k, v in model.items()} for model in listed)},
         data_version=dg.DataVersion(present.content),
     )
 
@@ -64,10 +74,10 @@ def redacted_clips_release_no_unchecked_frame(
     context: dg.AssetCheckExecutionContext, lake: Lake
 ) -> dg.AssetCheckResult:
     """Every frame that was let through had been seen by every detector."""
-    reports = [_read_report(lake, drive) for drive in context.run_partition_keys]
-    blocked = sum(r.get("frames_blocked", 0) for r in reports)
-    released = sum(r.get("frames_released", 0) for r in reports)
-    seen = sum(r.get("frames_in", 0) for r in reports)
+    reports = [_read_report(lake, drive) for drive in checked_drives(context)]
+    streams = [s for r in reports for s in r.get("streams", {}).values()]
+    seen, released = (sum(s[k] for s in streams) for k in ("frames_in", "released"))
+    blocked = sum(sum(s["dropped"].values()) for s in streams)
     return dg.AssetCheckResult(
         passed=released + blocked == seen,
         metadata={"frames": seen, "released": released, "blocked": blocked},
@@ -83,7 +93,7 @@ def _redact(policy: RedactionPolicy, work: Work) -> str:
 
     folder = work.checkout("raw_logs")
     spec = read_drive_spec(folder / SPEC_FILE)
-    with LogReader(folder, salvage=True) as reader:
+    with LogReader(folder) as reader:
         types = {name: info.msgtype for name, info in reader.topics.items()}
         streams = infer_streams(types, spec.streams)
         cameras = {r: s for r, s in streams.items() if s.kind == "camera" and s.topic in types}
@@ -102,5 +112,8 @@ def _read_report(lake: Lake, drive: str) -> dict[str, Any]:
 
 def _describe(lake: Lake, manifest: Any) -> dict[str, Any]:
     report = _read_report(lake, manifest.partition)
-    shown = {k: v for k, v in report.items() if isinstance(v, int | float | str)}
-    return shown | pictures(lake, manifest, "contact_sheet.png")
+    rows = [
+        {"camera": role, **{k: s[k] for k in ("frames_in", "released", "redacted")}, "found": str(s["found"])}
+        for role, s in sorted(report.get("streams", {}).items())
+    ]
+    return {"cameras": table(rows)} | pictures(lake, manifest, "contact_sheet.png")

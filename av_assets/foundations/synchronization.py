@@ -11,7 +11,7 @@ from av_assets.domain.logs.drive_spec import SPEC_FILE
 from av_assets.foundations.ingestion import raw_logs
 from av_assets.foundations.redaction import redacted_clips
 from av_assets.policies.sync import SyncPolicy
-from av_assets.production import Work, each_drive, pictures
+from av_assets.production import Work, checked_drives, each_drive, pictures, table
 from partitions.drives import BATCH, drives
 from resources.compute import DECODE
 from resources.lake import Lake
@@ -37,10 +37,10 @@ def synced_shards_stay_within_tolerance(
 ) -> dg.AssetCheckResult:
     """The p95 residual to the expected phase stays within the policy's tolerance, stream by stream."""
     late = {
-        f"{drive}/{role}": stream["residual_p95_ns"]
-        for drive in context.run_partition_keys
+        f"{drive}/{role}": stream["residual_ns"]["p95"]
+        for drive in checked_drives(context)
         for role, stream in _read_report(lake, drive).get("streams", {}).items()
-        if not stream.get("within_tolerance", True)
+        if not stream["residual_ok"]
     }
     return dg.AssetCheckResult(
         passed=not late, severity=dg.AssetCheckSeverity.WARN, metadata={"late_streams": dg.MetadataValue.json(late)}
@@ -53,11 +53,10 @@ def _synchronize(policy: SyncPolicy, work: Work) -> str:
     from av_assets.domain.sync.synchronize import synchronize_drive
 
     folder = work.checkout("raw_logs")
-    with LogReader(folder, salvage=True) as reader:
-        summary = synchronize_drive(
-            reader, read_drive_spec(folder / SPEC_FILE), work.checkout("redacted_clips"), policy, work.out, work.watch
-        )
-    return summary.note
+    spec, redacted = read_drive_spec(folder / SPEC_FILE), work.checkout("redacted_clips")
+    with LogReader(folder) as reader:
+        synchronize_drive(reader, spec, redacted, policy, work.out, work.watch, folder)
+    return ""
 
 
 def _read_report(lake: Lake, drive: str) -> dict[str, Any]:
@@ -67,13 +66,14 @@ def _read_report(lake: Lake, drive: str) -> dict[str, Any]:
 
 def _describe(lake: Lake, manifest: Any) -> dict[str, Any]:
     report = _read_report(lake, manifest.partition)
-    rows = [
-        dg.TableRecord({"stream": role, **{k: str(v) for k, v in stream.items() if not isinstance(v, list | dict)}})
+    rows = (
+        {"stream": role, **{f"p{p}_ms": stream["residual_ns"][f"p{p}"] / 1e6 for p in (50, 95, 99) if stream["matched"]}}
+        | {k: stream[k] for k in ("samples", "matched", "missing", "orphans", "duplicates", "within_tolerance")}
         for role, stream in sorted(report["streams"].items())
-    ]
+    )
     return {
         "dagster/row_count": report["frames"],
         "reference": report["reference"],
-        "streams": dg.MetadataValue.table(rows) if rows else dg.MetadataValue.text("none"),
+        "streams": table(rows),
         **pictures(lake, manifest, "residuals.png"),
     }

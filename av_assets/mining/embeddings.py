@@ -28,11 +28,21 @@ def clip_embeddings(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[d
 
 
 def _embed(policy: EmbeddingsPolicy, work: Work) -> str:
-    from av_assets.domain.search.embedding import ClipEmbedder, embed_clips
+    import pyarrow.parquet as pq
+
+    from av_assets.domain.search.embedding import ClipEmbedder, write_embeddings
 
     models = work.checkout("pretrained_models", "embedding.onnx")
+    embedder = ClipEmbedder(models / "embedding.onnx", policy)
     clips = sorted((work.checkout("synced_shards", "clips/*") / "clips").glob("*.parquet"))
-    count = embed_clips(ClipEmbedder(models / "embedding.onnx", policy), clips, work.out / "embeddings.parquet")
+    found = (
+        embedder.embed_shard(clip, name)
+        for clip in clips
+        for name in pq.read_schema(clip).names
+        if name.startswith("camera")
+    )
+    with work.watch("compute"):
+        count = write_embeddings((row for row in found if row is not None), work.out / "embeddings.parquet")
     return "" if count else "no camera in this drive: nothing to embed"
 
 

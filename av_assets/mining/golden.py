@@ -16,7 +16,7 @@ from av_assets.mining.embeddings import clip_embeddings
 from av_assets.mining.labels import verified_labels
 from av_assets.policies.drift import DriftPolicy
 from av_assets.policies.golden import GoldenPolicy
-from av_assets.production import Work, bundle_metadata, code_version, lineage, produce
+from av_assets.production import Work, bundle_metadata, code_version, lineage, produce, table
 from partitions.calendar import weeks
 from resources.compute import CPU
 from resources.lake import Lake
@@ -141,7 +141,7 @@ def _describe(lake: Lake, manifest: Manifest) -> dict[str, Any]:
     return {
         "version": dataset["version"],
         "drives": len(rows),
-        "members": dg.MetadataValue.table([dg.TableRecord({**_NO_TAGS, **row}) for row in rows]),
+        "members": table({**_NO_TAGS, **row} for row in rows),
         "slices": dg.MetadataValue.json(dataset["slices"]),
         "counts": dg.MetadataValue.json(dataset["counts"]),
     }

@@ -9,7 +9,7 @@ import dagster as dg
 
 from av_assets.mining.autolabels import auto_labels
 from av_assets.policies.annotation import AnnotationPolicy
-from av_assets.production import Work, each_drive
+from av_assets.production import Work, checked_drives, each_drive
 from partitions.drives import BATCH, drives
 from resources.compute import LIGHT
 from resources.labeling import Annotators
@@ -38,7 +38,7 @@ def verified_labels(
 def verified_labels_are_agreed_on(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
     """Annotators who saw the same frame drew the same boxes, drive by drive."""
     least = AnnotationPolicy.load().min_agreement
-    reports = {drive: _read_report(lake, drive) for drive in context.run_partition_keys}
+    reports = {drive: _read_report(lake, drive) for drive in checked_drives(context)}
     agreement = {d: r["agreement"] for d, r in reports.items() if r.get("agreement") is not None}
     low = {drive: value for drive, value in agreement.items() if value < least}
     return dg.AssetCheckResult(

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from av_assets.policies.events import EventsPolicy
-from av_assets.production import Work, each_drive
+from av_assets.production import Work, each_drive, table
 from partitions.drives import BATCH, drives
 from resources.compute import CPU
 from resources.lake import Lake
@@ -49,5 +49,5 @@ def _describe(lake: Lake, manifest: Any) -> dict[str, Any]:
     return {
         "dagster/row_count": len(rows),
         "kinds": dg.MetadataValue.json(dict(sorted(Counter(r["kind"] for r in rows).items()))),
-        "events": dg.MetadataValue.table([dg.TableRecord(r) for r in shown]) if shown else dg.MetadataValue.text("none"),
+        "events": table(shown),
     }

@@ -9,7 +9,7 @@ import dagster as dg
 
 from av_assets.domain.evidence.manifest import Manifest
 from av_assets.policies.drift import DriftPolicy
-from av_assets.production import Work, bundle_metadata, code_version, lineage, pictures, produce
+from av_assets.production import Work, bundle_metadata, code_version, lineage, pictures, produce, table
 from partitions.calendar import days
 from resources.compute import CPU
 from resources.lake import Lake
@@ -113,12 +113,10 @@ def _if_file(path: Path) -> Path | None:
 
 def _describe(lake: Lake, manifest: Manifest) -> dict[str, Any]:
     report = json.loads(lake.read_bytes(manifest, "report.json"))
-    rows = [
-        dg.TableRecord({k: str(f[k]) for k in ("feature", "state", "psi", "p")}) for f in report["features"]
-    ]
+    rows = ({k: str(f[k]) for k in ("feature", "state", "psi", "p")} for f in report["features"])
     return {
         "state": report["state"],
         "new_drives": len(report["current_drives"]),
-        "features": dg.MetadataValue.table(rows) if rows else dg.MetadataValue.text("none"),
+        "features": table(rows),
         **pictures(lake, manifest, "drift.png"),
     }

@@ -35,6 +35,11 @@ class AutolabelPolicy(Policy):
     min_height_m: Positive = Field(description="height from which a point is part of an object")
     structure_height_m: Positive = Field(description="what reaches higher is a building, a tree or a pole")
     structure_cell_m: Positive
+    clutter_max_intensity: Share = Field(description="fainter returns off the ground are rain or fog")
+    canopy_height_m: Positive = Field(description="something this high above a slim thing makes it a trunk or pole")
+    canopy_reach_m: Positive = Field(description="how far nearer to the sensor a canopy may begin")
+    off_road_margin_m: Positive = Field(description="vehicles further outside the road edges are not labelled")
+    side_view_rad: Positive = Field(description="points to the side that still help to fit what reaches into view")
     voxel_m: Positive = Field(description="grid on which points are merged before clustering")
     across_gap_m: Positive = Field(description="gap inside one object across the line of sight, near")
     across_gap_rad: Positive = Field(description="the same, growing with distance")
@@ -51,6 +56,7 @@ class AutolabelPolicy(Policy):
     cone_max_side_m: Positive
     cone_size_m: tuple[float, float, float]
     cone_min_intensity: Share = Field(description="cones carry reflectors; small dark things are not cones")
+    base_scores: dict[str, Share] = Field(description="score per class of the weakest evidence; more points add the rest")
     points_for_full_score: Annotated[int, Field(ge=1)]
     min_score: Share = Field(description="labels below never leave the labeller")
     min_box_px: Positive

@@ -25,9 +25,8 @@ class KindPolicy(BaseModel):
     stride: Annotated[int, Field(ge=1, le=8)] = Field(description="detector runs on every k-th frame")
     aspect: tuple[float, float] = Field(description="least and greatest width over height of a finding")
     max_width_share: Share = Field(description="wider findings, as a share of the picture, are no such thing")
-    sure_score: Share = Field(
-        description="a finding of one frame only is carried in time from this score"
-    )
+    sure_width_share: Share = Field(description="findings wider than this need the sure score")
+    sure_score: Share = Field(description="a finding of one frame only is carried in time from this score")
     cells: Annotated[int, Field(ge=1, le=8)] = Field(
         description="cells along the longer side of a hidden region"
     )

@@ -8,7 +8,7 @@ import dagster as dg
 
 from av_assets.domain.evidence.manifest import Manifest
 from av_assets.policies.evaluation import EvaluationPolicy
-from av_assets.production import Work, bundle_metadata, code_version, lineage, pictures, produce
+from av_assets.production import Work, bundle_metadata, code_version, lineage, pictures, produce, table
 from av_assets.promotion.bundles import model_bundles
 from partitions.releases import release_week, releases
 from resources.compute import EVALUATE
@@ -63,14 +63,11 @@ def _read(lake: Lake, manifest: Manifest) -> dict[str, Any]:
 
 def _describe(lake: Lake, manifest: Manifest) -> dict[str, Any]:
     report = _read(lake, manifest)
-    columns = ("map50", "map", "miou", "ece", "n_drives", "n_frames", "n_objects")
-    rows = [
-        dg.TableRecord({"slice": name, **{c: str(found.get(c)) for c in columns}})
-        for name, found in sorted(report["slices"].items())
-    ]
+    columns = ("map50", "miou", "ece", "drives", "frames", "objects")
+    rows = ({"slice": name, **{c: str(found[c]) for c in columns}} for name, found in sorted(report["slices"].items()))
     return {
         "verdict": report["verdict"]["state"],
-        "slices": dg.MetadataValue.table(rows),
+        "slices": table(rows),
         "dataset_version": report["dataset_version"],
         **pictures(lake, manifest, "pr_curves.png", "reliability.png", "examples.png"),
     }

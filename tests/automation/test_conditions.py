@@ -165,6 +165,26 @@ class TestOnChangedContent:
         story.instance.report_runless_asset_event(dg.AssetObservation("clips", partition=ONE))
         assert [story.look(defs) for _ in range(3)] == [set(), set(), set()]
 
+    def test_quarantined_drive_that_lands_again_goes_all_the_way(self, story: Story) -> None:
+        defs = chain()
+        story.look(defs)
+        story.land(ONE)
+        assert story.look(defs) == whole(ONE)  # and clips found it rotten: nothing was made
+        story.made("logs", ONE, "v2")
+        for asset in CHAIN:
+            assert story.look(defs) & {(asset, ONE)}
+            story.made(asset, ONE, "v2")
+        assert story.look(defs) == set()
+
+    def test_run_of_a_landed_drive_that_makes_two_assets_is_followed_by_the_rest(self, story: Story) -> None:
+        """As the landing sensor starts them: the key first, then one run for the first assets."""
+        defs = chain()
+        story.look(defs)
+        story.instance.add_dynamic_partitions("drive", [ONE])
+        story.look(defs)
+        assert _materialize(defs, story, ("logs", "clips"), ONE)
+        assert story.look(defs) == {("shards", ONE), ("vectors", ONE)}
+
     def test_chain_made_by_one_run_is_not_requested_again(self, story: Story) -> None:
         defs = chain()
         story.land(ONE)
@@ -193,7 +213,7 @@ class TestOnChangedContent:
         assert _materialize(newer, story, ("clips",), ONE)
         assert ("shards", ONE) in story.look(newer)
 
-    def test_drive_whose_check_was_never_passed_does_not_hold_others_up(self, story: Story) -> None:
+    def test_drive_that_never_lands_does_not_hold_others_up(self, story: Story) -> None:
         defs = chain()
         story.look(defs)
         story.instance.add_dynamic_partitions("drive", [TWO])  # never lands
@@ -222,6 +242,18 @@ class TestUpdateDuringARun:
         assert story.look(defs) == whole(ONE)
         run = _start(story, defs, ONE)
         assert story.look(defs) == set()
+        story.made("logs", ONE, "v2")
+        assert story.look(defs) == set()
+        _finish(story, run, ONE)
+        assert ("clips", ONE) in story.look(defs)
+
+    def test_is_requested_after_a_run_that_nobody_requested(self, story: Story) -> None:
+        defs = chain()
+        story.look(defs)
+        story.land(ONE)
+        story.ran(ONE)
+        assert story.look(defs) == set()
+        run = _start(story, defs, ONE)
         story.made("logs", ONE, "v2")
         assert story.look(defs) == set()
         _finish(story, run, ONE)

@@ -83,6 +83,6 @@ def test_golden_dataset_becomes_an_evaluated_release(running: Running) -> None:
     running.wait(lambda: running.lake.manifest("eval_reports", release) is not None, 400)
     report = json.loads(running.lake.read_bytes(running.lake.require("eval_reports", release), "report.json"))
     assert report["verdict"]["state"] in ("pass", "fail", "insufficient")
-    assert report["slices"]["all"]["n_drives"] >= 1
+    assert report["slices"]["all"]["drives"] >= 1
     runs = running.instance.get_runs(dg.RunsFilter(tags={"dagster/partition": release}))
     assert len(runs) == 1, "checkpoints, model_bundles and eval_reports are one run"

@@ -46,7 +46,7 @@ class CameraCalibration(BaseModel):
     height: int
     K: Matrix3
     D: tuple[float, ...] = ()
-    ego_SE3_camera: Matrix4
+    ego_SE3_camera: Matrix4  # noqa: N815
 
     @model_validator(mode="after")
     def _sane(self) -> Self:
@@ -60,7 +60,7 @@ class LidarCalibration(BaseModel):
     """Mounting of one lidar."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    ego_SE3_lidar: Matrix4
+    ego_SE3_lidar: Matrix4  # noqa: N815
 
     @model_validator(mode="after")
     def _sane(self) -> Self:
@@ -126,7 +126,7 @@ class FrameTree:
     def __init__(self) -> None:
         self._edges: dict[str, dict[str, Array]] = {}
 
-    def add(self, parent: str, child: str, parent_SE3_child: Array) -> None:
+    def add(self, parent: str, child: str, parent_SE3_child: Array) -> None:  # noqa: N803
         self._edges.setdefault(parent, {})[child] = parent_SE3_child
         self._edges.setdefault(child, {})[parent] = invert(parent_SE3_child)
 

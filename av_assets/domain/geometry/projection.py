@@ -76,7 +76,10 @@ def project_camera_points(
 
 
 def project_ego_points(
-    points_ego_m: ArrayLike, ego_SE3_camera: ArrayLike, k: ArrayLike, distortion: ArrayLike
+    points_ego_m: ArrayLike,
+    ego_SE3_camera: ArrayLike,  # noqa: N803
+    k: ArrayLike,
+    distortion: ArrayLike,
 ) -> tuple[Array, Array]:
     """(N, 3) ego-frame points -> pixels (N, 2) and depths (N,) in metres; NaN as in project_camera_points."""
     return project_camera_points(apply(invert(ego_SE3_camera), points_ego_m), k, distortion)

@@ -34,14 +34,14 @@ def compose(*transforms: ArrayLike) -> Array:
     return product
 
 
-def invert(a_SE3_b: ArrayLike) -> Array:
+def invert(a_SE3_b: ArrayLike) -> Array:  # noqa: N803
     """b_SE3_a, (4, 4), by transposing the rotation: exact where a general inverse is not."""
     matrix = np.asarray(a_SE3_b, np.float64)
     rotation = matrix[:3, :3].T
     return se3(rotation, -rotation @ matrix[:3, 3])
 
 
-def apply(a_SE3_b: ArrayLike, points_b: ArrayLike) -> Array:
+def apply(a_SE3_b: ArrayLike, points_b: ArrayLike) -> Array:  # noqa: N803
     """(N, 3) points of frame b in frame a."""
     matrix = np.asarray(a_SE3_b, np.float64)
     return np.asarray(points_b, np.float64) @ matrix[:3, :3].T + matrix[:3, 3]

@@ -51,7 +51,8 @@ def label_frames(
         wanted = ["clip_id", "frame_index", "ref_ns", f"{camera}.sensor_ns", f"{camera}.valid"]
         use_lidar = lidar is not None and lidar in names
         wanted += [f"{lidar}.points", f"{lidar}.valid"] if use_lidar else []
-        table = pq.read_table(path, columns=wanted)
+        with pq.ParquetFile(path) as source:  # unlike read_table it reads single fields of structs
+            table = source.read(columns=wanted)
         table = table.filter(pa.array(table["frame_index"].to_numpy() % every_kth == 0))
         valid = pc.fill_null(pc.struct_field(table[camera], "valid"), False).to_pylist()
         times = pc.struct_field(table[camera], "sensor_ns").to_pylist()

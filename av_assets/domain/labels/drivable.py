@@ -18,6 +18,7 @@ from av_assets.domain.labels.ground import heights
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from av_assets.domain.labels.box_fit import Box3D
     from av_assets.domain.labels.lidar_objects import LidarObject
     from av_assets.domain.labels.views import View
     from av_assets.policies.autolabels import AutolabelPolicy
@@ -90,6 +91,11 @@ def close_behind_cones(
             offset = np.median([c.y_m - (_at(edges[side], c.x_m) - edges[side][0]) for c in row])
             moved[side] = np.array([offset, *edges[side][1:]])
     return moved[0], moved[1]
+
+
+def off_road_m(edges: tuple[Floats, Floats], box: Box3D) -> float:
+    """How far the middle of a box lies outside the road, negative inside."""
+    return max(box.y_m - _at(edges[0], box.x_m), _at(edges[1], box.x_m) - box.y_m)
 
 
 def _at(edge: Floats, x: float) -> float:

@@ -33,9 +33,9 @@ class LidarObject:
 
 
 def find_objects(
-    points_ego: Floats, plane: Floats, sensor_xy: Floats, half_view_rad: float, policy: AutolabelPolicy
+    points_ego: Floats, plane: Floats, sensor_xy: Floats, policy: AutolabelPolicy
 ) -> list[LidarObject]:
-    """Objects ahead, within `half_view_rad` of the sensor's forward axis, nearest first.
+    """Objects ahead of the sensor and to its sides, nearest first.
 
     Args:
         points_ego: (N, 4) x, y, z in the ego frame, intensity 0..1.
@@ -45,17 +45,31 @@ def find_objects(
     height = heights(points_ego, plane)
     ray = points_ego[:, :2] - sensor_xy
     away = np.hypot(ray[:, 0], ray[:, 1])
-    ahead = (np.abs(np.arctan2(ray[:, 1], ray[:, 0])) < half_view_rad) & (away < policy.max_distance_m)
-    solid = ahead & (height > policy.min_height_m) & ~_structure(points_ego, height, policy)
-    points, height, away = points_ego[solid], height[solid], away[solid]
+    ahead = (np.abs(np.arctan2(ray[:, 1], ray[:, 0])) < policy.side_view_rad) & (away < policy.max_distance_m)
+    ahead &= (height > policy.min_height_m) & (points_ego[:, 3] > policy.clutter_max_intensity)
+    points, height, away = points_ego[ahead], height[ahead], away[ahead]
+    canopy = points[height > policy.canopy_height_m, :2] - sensor_xy
+    solid = ~_structure(points, height, policy)
+    points, height, away = points[solid], height[solid], away[solid]
     found = []
     for members in clusters(points[:, :2], sensor_xy, policy):
         xy, top = points[members, :2], height[members]
         ground = float(plane[:2] @ xy.mean(axis=0) + plane[2])
         thing = _name(xy, top, points[members, 3], float(away[members].min()), ground, sensor_xy, policy)
-        if thing is not None and thing.score >= policy.min_score:
+        if thing is None or thing.score < policy.min_score:
+            continue
+        if thing.cls != "pedestrian" or not _under_canopy(xy.mean(axis=0) - sensor_xy, canopy, policy):
             found.append(thing)
     return sorted(found, key=lambda o: (np.hypot(o.box.x_m, o.box.y_m), o.box.x_m))
+
+
+def _under_canopy(ray: Floats, canopy: Floats, policy: AutolabelPolicy) -> bool:
+    """Whether something high stands over a slim thing, or just before it on the line of sight, as a crown does."""
+    away = max(float(np.hypot(*ray)), 1e-6)
+    along = canopy @ ray / away - away
+    across = np.abs(canopy[:, 0] * ray[1] - canopy[:, 1] * ray[0]) / away
+    near = (along > -policy.canopy_reach_m) & (along < 0.4) & (across < max(0.3, policy.across_gap_rad * away))
+    return bool(near.any())
 
 
 def _structure(points_ego: Floats, height: Floats, policy: AutolabelPolicy) -> npt.NDArray[np.bool_]:
@@ -112,23 +126,27 @@ def _name(
     """The class that fits the size; None where none does. The top may lie up to one beam above the highest point."""
     side = float(np.ptp(xy, axis=0).max())
     seen, unseen = float(height.max()), policy.beam_spacing_rad * away_m
-    weight = min(1.0, len(xy) / policy.points_for_full_score)
     low, high = policy.cone_height_m
     shiny = float(np.median(intensity)) >= policy.cone_min_intensity
     if shiny and side <= policy.cone_max_side_m and low <= seen + unseen / 2 and seen <= high:
         box = fit_upright(xy, eye, ground_m, policy.cone_size_m[2], policy.cone_size_m)
-        return LidarObject("cone", box, 0.5 + 0.5 * weight, len(xy))
+        return LidarObject("cone", box, _score("cone", len(xy), policy), len(xy))
     low, high = policy.pedestrian_height_m
     if side <= policy.pedestrian_max_side_m and low <= seen + unseen / 2 and seen <= high and not shiny:
         tall = _height(seen, unseen, policy.pedestrian_size_m[2])
         box = fit_upright(xy, eye, ground_m, tall, policy.pedestrian_size_m)
-        return LidarObject("pedestrian", box, 0.35 + 0.55 * weight, len(xy))
+        return LidarObject("pedestrian", box, _score("pedestrian", len(xy), policy), len(xy))
     if policy.vehicle_min_side_m <= side <= policy.vehicle_max_side_m and seen + unseen / 2 >= 0.6:
         kind = [k for k in policy.vehicle_kinds if seen + unseen / 2 >= k.min_height_m][-1]
         box = fit_vehicle(xy, eye, ground_m, _height(seen, unseen, kind.height_m), kind)
         if max(box.length_m, box.width_m) <= policy.vehicle_max_side_m and box.width_m <= 1.6 * kind.width_m:
-            return LidarObject("vehicle", box, 0.4 + 0.6 * weight, len(xy))
+            return LidarObject("vehicle", box, _score("vehicle", len(xy), policy), len(xy))
     return None
+
+
+def _score(cls: str, points: int, policy: AutolabelPolicy) -> float:
+    base = policy.base_scores[cls]
+    return base + (1.0 - base) * min(1.0, points / policy.points_for_full_score)
 
 
 def _height(seen_m: float, unseen_m: float, usual_m: float) -> float:

@@ -32,11 +32,13 @@ def timeline_png(report: LogReport) -> bytes:
         typical = np.array([np.median(row[row > 0]) if row.any() else 1.0 for row in counts])
         shade = np.clip(counts / typical[:, None], 0, 1)
         extent = (0.0, span_s, len(names) - 0.5, -0.5)
-        axes.imshow(shade, aspect="auto", cmap="Greys", vmin=0, vmax=1.6, extent=extent, interpolation="nearest")
+        axes.imshow(shade, aspect="auto", cmap="Blues", vmin=0, vmax=1.4, extent=extent, interpolation="nearest")
     for row, name in enumerate(names):
         for first, last in topics[name]["holes"]:
             left = (first - start_ns) / NANOSECONDS
             axes.barh(row, (last - first) / NANOSECONDS, left=left, height=0.8, color="#d62728", alpha=0.75)
+    for row in range(1, len(names)):
+        axes.axhline(row - 0.5, color="white", linewidth=3)
     axes.set_yticks(range(len(names)), [_label(name) for name in names], fontsize=8)
     axes.set_xlim(0, span_s)
     axes.set_xlabel("seconds since the first message")

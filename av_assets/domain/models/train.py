@@ -9,7 +9,8 @@ Belongs here: the loop and what it owns. Does not belong here: layers, losses, t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from av_assets.domain.evidence.digests import canonical_json
 from av_assets.domain.metrics.boxes import Boxes
 from av_assets.domain.metrics.matching import map50
 from av_assets.domain.models import checkpoint as ckpt
-from av_assets.domain.models.dataset import GoldenFrames
+from av_assets.domain.models.dataset import Batch, GoldenFrames
 from av_assets.domain.models.network import PerceptionNet, decode
 from av_assets.domain.models.run import Run
 from av_assets.policies.training import TrainingPolicy
@@ -84,7 +85,7 @@ def train(
         ended_by = "epochs"
         first_step = run.step
         while run.epoch < config.epochs:
-            order = frames.order(seed, run.epoch)
+            batches = _rest_of_epoch(frames, run)
             while run.batch_in_epoch < run.batches_per_epoch:
                 if stop():
                     ended_by = "stop"
@@ -93,9 +94,7 @@ def train(
                 if ended_by != "epochs":
                     break
                 t0 = now()
-                at = run.batch_in_epoch * config.batch_size
-                rng = np.random.default_rng([seed, AUGMENT, run.step])
-                batch = frames.batch(order[at : at + config.batch_size], rng)
+                batch = next(batches)
                 t1 = now()
                 loss = run.learn(batch)
                 wait_s, compute_s = wait_s + t1 - t0, compute_s + now() - t1
@@ -112,6 +111,7 @@ def train(
                         "compute_s": compute_s,
                     }
                 )
+            batches.close()
             if ended_by != "epochs":
                 break
             run.end_epoch(validate(run.averaged_net(), val, config.batch_size))
@@ -119,6 +119,24 @@ def train(
         run.save(out_dir / ckpt.CHECKPOINT_FILE)
     _write_reports(out_dir, config, run)
     return _summary(run, out_dir / ckpt.CHECKPOINT_FILE, ended_by, now() - started)
+
+
+def _rest_of_epoch(frames: GoldenFrames, run: Run) -> Generator[Batch, None, None]:
+    """The batches of the epoch from where `run` stands, each made by a second thread while the one before is learnt."""
+    order, size = frames.order(run.seed, run.epoch), run.config.batch_size
+    first_step = run.epoch * run.batches_per_epoch
+
+    def make(index: int) -> Batch:
+        rng = np.random.default_rng([run.seed, AUGMENT, first_step + index])
+        return frames.batch(order[index * size : (index + 1) * size], rng)
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        ahead = pool.submit(make, run.batch_in_epoch)
+        for index in range(run.batch_in_epoch, run.batches_per_epoch):
+            batch = ahead.result()
+            if index + 1 < run.batches_per_epoch:
+                ahead = pool.submit(make, index + 1)
+            yield batch
 
 
 def validate(net: PerceptionNet, frames: GoldenFrames, batch_size: int) -> float | None:

@@ -158,7 +158,8 @@ def _finish(
     boxes = boxes[np.isfinite(boxes).all(1) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]
     wide, high = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     shaped = (wide >= policy.aspect[0] * high) & (wide <= policy.aspect[1] * high)
-    boxes = boxes[shaped & (wide <= policy.max_width_share * width)]
+    sure = (boxes[:, 4] >= policy.sure_score) | (wide <= policy.sure_width_share * width)
+    boxes = boxes[shaped & sure & (wide <= policy.max_width_share * width)]
     return suppress(boxes[np.argsort(-boxes[:, 4], kind="stable")[:MAX_CANDIDATES]], nms_iou)
 
 

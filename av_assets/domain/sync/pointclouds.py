@@ -94,17 +94,20 @@ class CloudReader:
         if not cloud.height * cloud.width:
             return np.empty((0, 4), "<f4")
         points = np.empty((cloud.height * cloud.width, 4), "<f4")
-        for column, name in enumerate("xyz"):
-            points[:, column] = _column(cloud, name).ravel()
+        for axis, name in enumerate("xyz"):
+            points[:, axis] = column(cloud, name).ravel()
         points[:, 3] = self._intensity(cloud)
-        finite = np.isfinite(points[:, :3]).all(axis=1)
+        with np.errstate(invalid="ignore", over="ignore"):
+            finite = np.isfinite(
+                points[:, 0] + points[:, 1] + points[:, 2]
+            )  # any NaN or infinity spoils the sum
         return points if finite.all() else points[finite]
 
     def _intensity(self, cloud: Layout) -> NDArray:
         name = next((n for n in _INTENSITY_NAMES if n in cloud.fields), None)
         if name is None:
             return np.zeros(cloud.height * cloud.width, np.float32)
-        values = _column(cloud, name).ravel()
+        values = column(cloud, name).ravel()
         if values.dtype.kind in "iu":
             return np.clip(values / np.float32(np.iinfo(values.dtype).max), 0, 1)
         values = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
@@ -113,7 +116,7 @@ class CloudReader:
         return np.clip(values / np.float32(self._float_scale), 0, 1)
 
 
-def _column(cloud: Layout, name: str) -> NDArray:
+def column(cloud: Layout, name: str) -> NDArray:
     """(height, width) strided view of one field."""
     offset, kind = cloud.fields[name]
     return np.ndarray(

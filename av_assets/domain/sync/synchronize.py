@@ -9,20 +9,18 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from av_assets.domain.errors import SyncError
 from av_assets.domain.evidence.timing import Stopwatch
 from av_assets.domain.sync.frames import CameraFrames
-from av_assets.domain.sync.grid import NS_PER_S, Ns, ReferenceGrid, period_of, reference_grid
-from av_assets.domain.sync.match import Match, measured_phase, nearest
+from av_assets.domain.sync.grid import NS_PER_S, Ns, ReferenceGrid
 from av_assets.domain.sync.payloads import PayloadStreamer
+from av_assets.domain.sync.plan import MatchedStream, plan_drive
 from av_assets.domain.sync.report import residual_png, stream_report
 from av_assets.domain.sync.resample import resample_signals
 from av_assets.domain.sync.shards import (
-    Times,
     clip_path,
     clip_table,
     points_column,
@@ -31,7 +29,7 @@ from av_assets.domain.sync.shards import (
     tracks_column,
     write_clip,
 )
-from av_assets.domain.sync.streams import PAYLOAD_KINDS, Stamps, Survey, judge_clock, survey
+from av_assets.domain.sync.streams import PAYLOAD_KINDS, Survey, survey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,23 +41,6 @@ if TYPE_CHECKING:
     from av_assets.policies.sync import SyncPolicy
 
 REPORT_SCHEMA = 1
-
-
-class MatchedStream(NamedTuple):
-    """One payload stream and where its samples go."""
-
-    kind: str
-    topic: str
-    stamps: Stamps
-    match: Match
-    phase_ns: int
-    tolerance_ns: int
-
-    def times(self, rows: slice) -> Times:
-        index = self.match.sample[rows]
-        valid = index >= 0
-        take = np.where(valid, index, 0)
-        return Times(self.stamps.sensor_ns[take], self.stamps.log_ns[take], self.match.delta_ns[rows], valid)
 
 
 @dataclass(frozen=True)
@@ -97,7 +78,7 @@ def synchronize_drive(
             found = survey(reader, spec, policy, drive_dir)
             cameras = _open_cameras(redacted_dir, found, stack)
         with watch("compute"):
-            grid, matched = _plan(found, cameras, policy)
+            grid, matched = plan_drive(reader, found, cameras, policy)
             signals, signal_report = resample_signals(found, grid.ref_ns, policy)
         rows = _clip_rows(grid.ref_ns, round(policy.clip_s * NS_PER_S))
         streamer = PayloadStreamer(reader, found, _payload_indices(matched), rows)
@@ -126,51 +107,6 @@ def _open_cameras(redacted_dir: Path | None, found: Survey, stack: ExitStack) ->
             cameras[role] = CameraFrames(path)
             stack.callback(cameras[role].close)
     return cameras
-
-
-def _plan(
-    found: Survey, cameras: Mapping[str, CameraFrames], policy: SyncPolicy
-) -> tuple[ReferenceGrid, dict[str, MatchedStream]]:
-    """The grid, and for each camera, lidar and radar which sample stands in which row."""
-    offset_ns = round(policy.max_clock_offset_s * NS_PER_S)
-    kinds: dict[str, tuple[str, str, Stamps]] = {}
-    for role, stream in found.streams.items():
-        if role in cameras:
-            stamps = judge_clock(cameras[role].sensor_ns, cameras[role].log_ns, offset_ns)
-            kinds[role] = ("camera", stream.topic, stamps)
-        elif stream.kind in PAYLOAD_KINDS and len(found.stamps[stream.topic].used_ns):
-            kinds[role] = (stream.kind, stream.topic, found.stamps[stream.topic])
-    of_kind = {
-        k: {r: s.used_ns for r, (kind, _, s) in kinds.items() if kind == k} for k in ("lidar", "camera")
-    }
-    span_ns = _span(found, [stamps for _, _, stamps in kinds.values()])
-    grid = reference_grid(
-        of_kind["lidar"], of_kind["camera"], span_ns, policy.fixed_rate_hz, policy.reference_role
-    )
-    return grid, {role: _match(role, *given, grid, policy) for role, given in kinds.items()}
-
-
-def _span(found: Survey, payloads: list[Stamps]) -> tuple[int, int]:
-    """Half-open time that any stream covers."""
-    used = [s.used_ns for s in [*found.stamps.values(), *payloads] if len(s.used_ns)]
-    if not used:
-        raise SyncError("the log holds no sample of any stream", code="empty_span")
-    return int(min(s.min() for s in used)), int(max(s.max() for s in used)) + 1
-
-
-def _match(
-    role: str, kind: str, topic: str, stamps: Stamps, grid: ReferenceGrid, policy: SyncPolicy
-) -> MatchedStream:
-    period_ns = max(period_of(np.sort(stamps.used_ns)), grid.period_ns)
-    tolerance_s = policy.tolerance_s.get(role, period_ns / NS_PER_S / 2 + policy.jitter_s)
-    phase_ns = 0
-    if role in policy.phase_s:
-        phase_ns = round(policy.phase_s[role] * NS_PER_S)
-    elif policy.expected_phase == "measured" and role != grid.role:
-        phase_ns = measured_phase(grid.ref_ns, stamps.used_ns)
-    tolerance_ns = round(tolerance_s * NS_PER_S)
-    match = nearest(grid.ref_ns, stamps.used_ns, tolerance_ns, phase_ns, policy.one_to_one)
-    return MatchedStream(kind, topic, stamps, match, phase_ns, tolerance_ns)
 
 
 def _clip_rows(ref_ns: Ns, clip_ns: int) -> list[slice]:
@@ -217,7 +153,13 @@ def _report(
         figures = stream_report(
             grid.ref_ns, s.stamps, s.match, s.phase_ns, s.tolerance_ns, policy.histogram_bins
         )
-        streams[role] = {"topic": s.topic, "kind": s.kind, "unreadable": unreadable.get(role, 0), **figures}
+        streams[role] = {
+            "topic": s.topic,
+            "kind": s.kind,
+            "unreadable": unreadable.get(role, 0),
+            "azimuth_phase_ns": s.azimuth_ns,
+            **figures,
+        }
     absent = [
         f"{r}: no redacted frames"
         for r, s in found.streams.items()

@@ -29,7 +29,7 @@ class Track(NamedTuple):
     vy_mps: float
 
 
-def tracks_of(message: Any, ego_SE3_radar: Array | None) -> list[Track]:
+def tracks_of(message: Any, ego_SE3_radar: Array | None) -> list[Track]:  # noqa: N803
     """The finite tracks of a decoded message, in its order.
 
     Args:

@@ -116,8 +116,8 @@ def can_frame(raw: RawMessage) -> CanFrame:
     cursor.header()
     can_id = cursor.uint()
     remote, extended, error, length = (int(v) for v in cursor.numbers("B", 4))
-    data = bytes(int(v) for v in cursor.numbers("B", 8))
-    return CanFrame(can_id, bool(extended), not remote and not error, data[: min(length, 8)])
+    data = bytes(cursor.data[cursor.at : cursor.at + min(length, 8)])
+    return CanFrame(can_id, bool(extended), not remote and not error, data)
 
 
 def pose(raw: RawMessage) -> tuple[float, ...]:

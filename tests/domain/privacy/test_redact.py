@@ -77,10 +77,18 @@ def test_missed_frames_are_covered_by_their_neighbours(policy: RedactionPolicy):
     assert (gap.box[2:] >= truth[2:]).all()
 
 
+def test_faint_finding_that_nothing_confirms_hides_its_own_frame_only(policy: RedactionPolicy):
+    faint = Scripted(lambda index: [(40.0, 20.0, 80.0, 40.0, 0.01)] if index == 5 else [], kind="plate")
+    messages = [image_message(encoded(picture(i)), i) for i in range(12)]
+    out = list(redact_stream(messages, [faint], policy, rate_hz=10))
+    assert [i for i, (_, regions) in enumerate(out) if regions] == [5]
+
+
 def test_stride_leaves_no_hole(policy: RedactionPolicy):
+    every_third = policy.model_copy(update={"plate": policy.plate.model_copy(update={"stride": 3})})
     messages = [image_message(encoded(picture(i)), i) for i in range(10)]
     detector = Scripted(lambda _: [BOX], kind="plate")
-    out = list(redact_stream(messages, [detector], policy, rate_hz=1))
+    out = list(redact_stream(messages, [detector], every_third, rate_hz=1))
     assert all(regions for _, regions in out)
 
 

@@ -1,0 +1,105 @@
+"""When in a lidar turn a camera should expose: at the moment the beam looks the camera's way.
+
+Belongs here: the expected offset of cameras to sweeps, from per-point times. Does not belong here:
+offsets measured
+from stamps (match), motion compensation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from av_assets.domain.errors import SyncError
+from av_assets.domain.geometry.transforms import Array, invert
+from av_assets.domain.sync.grid import NS_PER_S, ReferenceGrid
+from av_assets.domain.sync.pointclouds import column, layout
+from av_assets.domain.sync.streams import Survey, read_messages
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike
+
+    from av_assets.domain.geometry.calibration import Calibration
+    from av_assets.domain.logs.reader import LogReader, RawMessage
+
+TIME_FIELDS = ("t", "time", "time_offset", "offset_time", "timestamp", "time_stamp")
+UNITS_S = (1e-9, 1e-6, 1e-3, 1.0)
+HALF_WIDTH_RAD = np.deg2rad(5.0)
+MIN_POINTS = 20
+
+
+def azimuth_phases(reader: LogReader, found: Survey, grid: ReferenceGrid) -> dict[str, int]:
+    """camera role -> ns after the sweep stamp at which the reference lidar looks along that camera's axis.
+
+    Empty without a lidar reference, its calibration, or per-point times in its first cloud.
+    """
+    if grid.kind != "lidar" or grid.role not in found.calibration.lidars:
+        return {}
+    raw = next(read_messages(reader, {found.streams[grid.role].topic}), None)
+    if raw is None:
+        return {}
+    try:
+        return phases_in_cloud(raw, grid.period_ns, camera_azimuths(found.calibration, grid.role))
+    except SyncError:
+        return {}
+
+
+def camera_azimuths(calibration: Calibration, lidar: str) -> dict[str, float]:
+    """camera role -> azimuth of its optical axis in the lidar frame, rad."""
+    lidar_SE3_ego = invert(calibration.lidars[lidar].ego_SE3_lidar)  # noqa: N806
+    axes = {role: np.asarray(c.ego_SE3_camera)[:3, 2] for role, c in calibration.cameras.items()}
+    turned = {role: lidar_SE3_ego[:3, :3] @ axis for role, axis in axes.items()}
+    return {role: float(np.arctan2(axis[1], axis[0])) for role, axis in turned.items()}
+
+
+def phases_in_cloud(raw: RawMessage, period_ns: int, azimuths: Mapping[str, float]) -> dict[str, int]:
+    """role -> ns after the stamp at which points of that azimuth were measured, in [-period/4, 3 period/4).
+
+    The mean is circular: where the turn begins and ends, both times are right.
+
+    Raises:
+        SyncError: the message is no point cloud.
+    """
+    cloud = layout(raw)
+    name = next((field for field in TIME_FIELDS if field in cloud.fields), None)
+    if name is None or not period_ns:
+        return {}
+    offset_s = offsets_s(column(cloud, name).ravel(), period_ns / NS_PER_S)
+    if offset_s is None:
+        return {}
+    azimuth = np.arctan2(column(cloud, "y").ravel(), column(cloud, "x").ravel())
+    phases = {}
+    for role, wanted in azimuths.items():
+        near = np.abs((azimuth - wanted + np.pi) % (2 * np.pi) - np.pi) <= HALF_WIDTH_RAD
+        if near.sum() >= MIN_POINTS:
+            angle = np.angle(np.exp(2j * np.pi * offset_s[near] * NS_PER_S / period_ns).mean())
+            share = (angle / (2 * np.pi) + 0.25) % 1.0 - 0.25
+            phases[role] = round(share * period_ns)
+    return phases
+
+
+def offsets_s(times: ArrayLike, period_s: float) -> Array | None:
+    """Per-point times as seconds after the first point; None where no unit makes them span about one turn.
+
+    Drivers write ns, us, ms or s, relative or absolute; only the unit whose span is one turn makes sense.
+    """
+    values = np.asarray(times).astype(np.float64)
+    values = values - np.nanmin(values) if len(values) else values
+    for unit_s in UNITS_S:
+        span_s = float(np.nanmax(values, initial=0.0)) * unit_s
+        if 0.5 * period_s <= span_s <= 1.25 * period_s:
+            return np.asarray(values * unit_s)
+    return None
+
+
+def same_cycle(measured_ns: int, expected_ns: int, period_ns: int) -> int:
+    """The measured offset moved by whole periods to where it is nearest to the expected one.
+
+    Stamps alone cannot tell an exposure half a turn after its sweep from one half a turn before the next.
+    """
+    return (
+        measured_ns + round((expected_ns - measured_ns) / period_ns) * period_ns if period_ns else measured_ns
+    )

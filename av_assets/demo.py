@@ -214,14 +214,18 @@ def _sum_up(lake: Lake, platform: Platform, watch: _Watch, problems: list[str], 
     report = _json(lake, "eval_reports", watch.release, "report.json") if watch.release else {}
     drift = _json(lake, "drift_reports", datetime.now(UTC).strftime("%Y-%m-%d"), "report.json")
     golden = _json(lake, "golden_slices", GOLDEN_WEEK, "dataset.json")
-    redactions = [_json(lake, "redacted_clips", d.id, "redaction_report.json") for d in states]
+    redactions = [
+        stream
+        for d in states
+        for stream in _json(lake, "redacted_clips", d.id, "redaction_report.json").get("streams", {}).values()
+    ]
     logs = [_json(lake, "log_reports", d.id, "report.json") for d in states]
     labels = [_json(lake, "verified_labels", d.id, "report.json") for d in states]
     events = lake.tables.read("events")
     totals = {
         "drives": f"{sum(d.state == 'complete' for d in states)} of {len(states)} complete",
         "messages": f"{sum(r.get('messages', 0) for r in logs):,}",
-        "regions redacted": f"{sum(r.get('regions', 0) for r in redactions):,} in {sum(r.get('frames_in', 0) for r in redactions):,} frames",
+        "regions redacted": _regions(redactions),
         "sync residual p95": _worst_residual(lake, states),
         "events": "none" if events is None else _events(events.to_pylist()),
         "verified labels": f"{sum(r.get('labels', 0) for r in labels):,}",
@@ -245,9 +249,14 @@ def _worst_residual(lake: Lake, states: list[DriveState]) -> str:
     worst: dict[str, float] = {}
     for drive in states:
         for role, stream in _json(lake, "synced_shards", drive.id, "sync_report.json").get("streams", {}).items():
-            if stream.get("residual_p95_ns") is not None:
-                worst[role] = max(worst.get(role, 0.0), stream["residual_p95_ns"] / 1e6)
+            if stream["residual_ns"]["p95"] is not None:
+                worst[role] = max(worst.get(role, 0.0), stream["residual_ns"]["p95"] / 1e6)
     return ", ".join(f"{role} {ms:.1f} ms" for role, ms in sorted(worst.items())) or "none"
+
+
+def _regions(streams: list[dict[str, Any]]) -> str:
+    regions = sum(sum(s[how].values()) for s in streams for how in ("found", "carried"))
+    return f"{regions:,} in {sum(s['redacted'] for s in streams):,} of {sum(s['frames_in'] for s in streams):,} frames"
 
 
 def _events(rows: list[dict[str, Any]]) -> str:

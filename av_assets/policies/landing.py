@@ -13,8 +13,12 @@ class LandingPolicy(Policy):
     """Bounds and demands on a landing folder."""
 
     name: ClassVar[str] = "landing"
-    require_marker: bool = Field(description="take a folder only when the marker file, written last, is there")
-    require_checksums: bool = Field(description="refuse folders that bring neither SHA256SUMS nor a BagIt manifest")
+    require_marker: bool = Field(
+        description="take a folder only when the marker file, written last, is there"
+    )
+    require_checksums: bool = Field(
+        description="refuse folders that bring neither SHA256SUMS nor a BagIt manifest"
+    )
     max_files: Annotated[int, Field(ge=1)] = Field(description="files of one drive")
     max_file_bytes: Annotated[int, Field(ge=1)] = Field(description="size of one file in bytes")
     marker_timeout_s: Annotated[float, Field(gt=0)] = Field(

@@ -88,8 +88,13 @@ def auto_label_drive(
             masks += [mask] if mask is not None else []
     summary = _summarise(frames, rows, masks, policy, reason)
     with watch("write") if watch else nullcontext():
-        write_labels(out_dir, rows, masks, {**asdict(summary), "rules": RULES_VERSION}, AUTO_LABELS)
+        write_labels(out_dir, rows, masks, _report(summary, policy), AUTO_LABELS)
     return summary
+
+
+def _report(summary: AutolabelSummary, policy: AutolabelPolicy) -> dict[str, Any]:
+    where = {"camera": policy.camera, "lidar": policy.lidar, "every_kth_frame": policy.every_kth_frame}
+    return {**asdict(summary), **where, "rules": RULES_VERSION, "policy": policy.digest}
 
 
 def _why_not(clips: Sequence[Path], calibration: Mapping[str, Any], policy: AutolabelPolicy) -> str:

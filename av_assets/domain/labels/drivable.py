@@ -63,7 +63,9 @@ def _edge(side_m: Floats, beside: npt.NDArray[np.bool_], most_m: float) -> float
     return float(place[cut - 1] + place[cut]) / 2 if place[cut] - place[cut - 1] < 2.5 else None
 
 
-def _fit(samples: Sequence[tuple[int, float, float]], policy: AutolabelPolicy) -> tuple[Floats, Floats] | None:
+def _fit(
+    samples: Sequence[tuple[int, float, float]], policy: AutolabelPolicy
+) -> tuple[Floats, Floats] | None:
     """Both edges at once: own offset each, common slope and curvature; large residuals lose weight (Huber)."""
     if min(sum(s[0] == side for s in samples) for side in (0, 1)) < LEAST_BINS:
         return None

@@ -68,7 +68,9 @@ def _under_canopy(ray: Floats, canopy: Floats, policy: AutolabelPolicy) -> bool:
     away = max(float(np.hypot(*ray)), 1e-6)
     along = canopy @ ray / away - away
     across = np.abs(canopy[:, 0] * ray[1] - canopy[:, 1] * ray[0]) / away
-    near = (along > -policy.canopy_reach_m) & (along < 0.4) & (across < max(0.3, policy.across_gap_rad * away))
+    near = (
+        (along > -policy.canopy_reach_m) & (along < 0.4) & (across < max(0.3, policy.across_gap_rad * away))
+    )
     return bool(near.any())
 
 
@@ -121,7 +123,13 @@ def clusters(xy: Floats, sensor_xy: Floats, policy: AutolabelPolicy) -> Iterator
 
 
 def _name(
-    xy: Floats, height: Floats, intensity: Floats, away_m: float, ground_m: float, eye: Floats, policy: AutolabelPolicy
+    xy: Floats,
+    height: Floats,
+    intensity: Floats,
+    away_m: float,
+    ground_m: float,
+    eye: Floats,
+    policy: AutolabelPolicy,
 ) -> LidarObject | None:
     """The class that fits the size; None where none does. The top may lie up to one beam above the highest point."""
     side = float(np.ptp(xy, axis=0).max())

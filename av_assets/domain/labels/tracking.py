@@ -59,9 +59,7 @@ class Tracker:
                 self._next += 1
         return numbers
 
-    def _assign(
-        self, objects: Sequence[LidarObject], places: Floats, time_s: float
-    ) -> list[tuple[int, int]]:
+    def _assign(self, objects: Sequence[LidarObject], places: Floats, time_s: float) -> list[tuple[int, int]]:
         from scipy.optimize import linear_sum_assignment
 
         if not self._tracks or not objects:

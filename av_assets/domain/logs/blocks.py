@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
 MAX_CHUNK_BYTES = 1 << 30  # one decoded chunk; recorders write 1..32 MiB
 MAX_OPEN_BYTES = 2 << 30  # decoded bytes that the merge by time may hold at once

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import bz2
 import io
-from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from av_assets.domain.errors import LogError
 from av_assets.domain.logs.blocks import MAX_CHUNK_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CODECS = frozenset({"", "none", "lz4", "zstd", "bz2"})
 _STEP = 1 << 20

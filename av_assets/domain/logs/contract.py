@@ -6,9 +6,12 @@ Belongs here: roles and kinds. Does not belong here: whether the log keeps the c
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from av_assets.domain.logs.drive_spec import StreamKind, StreamSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _KINDS: dict[str, StreamKind] = {
     "sensor_msgs/msg/CompressedImage": "camera",
@@ -32,7 +35,28 @@ _NO_ROLE = re.compile(
     r"ParameterEvent|PacketMsg|Clock|Empty|DisparityImage|PoseArray)$"
 )
 _FILLERS = frozenset(
-    ["image", "images", "raw", "compressed", "video", "h264", "h265", "jpeg", "color", "data", "points", "pointcloud", "cloud", "tracks", "frames", "frame", "fix", "msg", "sensor", "sensors"]
+    [
+        "image",
+        "images",
+        "raw",
+        "compressed",
+        "video",
+        "h264",
+        "h265",
+        "jpeg",
+        "color",
+        "data",
+        "points",
+        "pointcloud",
+        "cloud",
+        "tracks",
+        "frames",
+        "frame",
+        "fix",
+        "msg",
+        "sensor",
+        "sensors",
+    ]
 )
 _ANSWERED = {"imu": {"imu"}, "gnss": {"gnss", "gps", "navsat"}, "can": {"can"}, "pose": {"pose"}}
 

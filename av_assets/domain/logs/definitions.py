@@ -7,11 +7,14 @@ Belongs here: type names, definitions, typestores. Does not belong here: files.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from av_assets.domain.errors import LogError
-from av_assets.domain.logs.blocks import Channel, RawMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from av_assets.domain.logs.blocks import Channel, RawMessage
 
 _HEADERS = frozenset({"Header", "std_msgs/Header", "std_msgs/msg/Header"})
 _TIMES = frozenset({"time", "builtin_interfaces/Time", "builtin_interfaces/msg/Time"})
@@ -107,7 +110,11 @@ class Decoder:
         base = get_typestore(Stores.ROS1_NOETIC if serialization == "ros1" else Stores.ROS2_JAZZY)
         embedded: dict[str, Any] = {}
         for channel in self._channels:
-            if channel.serialization != serialization or not channel.definition or channel.msgtype in embedded:
+            if (
+                channel.serialization != serialization
+                or not channel.definition
+                or channel.msgtype in embedded
+            ):
                 continue
             types = self._parsed(channel)
             embedded = {**types, **embedded}
@@ -122,9 +129,11 @@ class Decoder:
             if channel.encoding != "ros2idl":
                 return dict(get_types_from_msg(channel.definition, channel.msgtype))
             texts = channel.definition.split(_IDL_RULE)
-            parts = [text.split("\n", 1)[1] for text in texts if text.startswith("IDL: ")] or [channel.definition]
+            parts = [text.split("\n", 1)[1] for text in texts if text.startswith("IDL: ")] or [
+                channel.definition
+            ]
             return {name: fields for part in parts for name, fields in get_types_from_idl(part).items()}
-        except Exception as error:  # one unparsable schema must not fail the recording
+        except Exception as error:  # noqa: BLE001 - one unparsable schema must not fail the recording
             self._failed[channel.serialization, channel.msgtype] = f"definition: {type(error).__name__}"
             return {}
 
@@ -132,7 +141,7 @@ class Decoder:
 def _register(store: Any, types: dict[str, Any], bundled: Any, failed: Any, serialization: str) -> None:
     try:
         store.register(types)
-    except Exception as error:  # a definition that parses but makes no class
+    except Exception as error:  # noqa: BLE001 - a definition that parses but makes no class
         for name in types.keys() - bundled.keys():
             failed[serialization, name] = f"definition: {type(error).__name__}"
         store.register(dict(bundled))

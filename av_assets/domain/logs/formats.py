@@ -21,6 +21,8 @@ LogFormat = Literal["mcap", "ros1", "sqlite3"]
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 ROS1_MAGIC = b"#ROSBAG V2.0\n"
 SQLITE_MAGIC = b"SQLite format 3\x00"
+# sqlite3 decodes its own error messages, which quote damaged bytes, and so may fail at telling of a failure.
+SQLITE_ERRORS = (sqlite3.Error, OverflowError, UnicodeDecodeError)
 METADATA_FILE = "metadata.yaml"
 LOG_ENDINGS = (".mcap", ".bag", ".bag.active", ".db3")
 MAX_FILES = 100_000
@@ -69,7 +71,7 @@ def _has_messages(path: Path) -> bool:
     try:
         with _read_only(path) as tables:
             return {"messages", "topics"} <= set(tables)
-    except sqlite3.Error:
+    except SQLITE_ERRORS:
         return True
 
 
@@ -97,7 +99,11 @@ def sqlite_uri(path: Path) -> str:
 
 def os_error(error: OSError, path: Path) -> LogError:
     """The typed twin of an error of the operating system."""
-    codes = {FileNotFoundError: "not_found", NotADirectoryError: "not_found", PermissionError: "permission_denied"}
+    codes = {
+        FileNotFoundError: "not_found",
+        NotADirectoryError: "not_found",
+        PermissionError: "permission_denied",
+    }
     reason = error.strerror or type(error).__name__
     return LogError(reason, code=codes.get(type(error), "unreadable_file"), file=path)
 

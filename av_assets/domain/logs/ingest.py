@@ -9,15 +9,16 @@ import hashlib
 import os
 import queue
 import threading
-from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from av_assets.domain.errors import LandingError, TransientError
 from av_assets.domain.logs.landing import LandedDrive, LandedFile, landed_drive, sniff_drive_spec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from av_assets.domain.evidence.timing import Stopwatch
 
 __all__ = ["CopiedFile", "LandedDrive", "LandedFile", "copy_hashed", "landed_drive", "sniff_drive_spec"]
@@ -68,7 +69,9 @@ def _copy(reading: int, source: Path, target: Path, expected: str | None) -> Cop
         copied = _write(reading, temporary, before.st_size)
         after = os.fstat(reading)
         if copied.bytes != before.st_size or after.st_mtime_ns != before.st_mtime_ns:
-            raise TransientError("the file changed while it was read", code="changed_while_reading", file=source)
+            raise TransientError(
+                "the file changed while it was read", code="changed_while_reading", file=source
+            )
         if expected is not None and copied.sha256 != expected.lower():
             reason = f"sha256 is {copied.sha256}, declared is {expected.lower()}"
             raise LandingError(reason, code="checksum_mismatch", file=source)
@@ -107,7 +110,9 @@ def _pump(reading: int, writing: int, update: Callable[[memoryview], None]) -> i
     failed: list[OSError] = []
     for _ in range(IN_FLIGHT):
         free.put(memoryview(bytearray(CHUNK_BYTES)))
-    writer = threading.Thread(target=_writer, args=(writing, full, free, failed), name="copy-writer", daemon=True)
+    writer = threading.Thread(
+        target=_writer, args=(writing, full, free, failed), name="copy-writer", daemon=True
+    )
     writer.start()
     total = 0
     try:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from av_assets.domain.errors import LogError
-from av_assets.domain.logs.blocks import LogSource
 from av_assets.domain.logs.formats import LogFile, find_logs, os_error
 from av_assets.domain.logs.salvage import open_source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from av_assets.domain.logs.blocks import LogSource
 
 State = Literal["ok", "salvaged", "quarantined"]
 NANOSECONDS = 1_000_000_000
@@ -170,7 +173,9 @@ def _scan_again(
     try:
         again = _tally(scanned)
         if sum(t.count for t in again.values()) >= sum(t.count for t in seen.values()):
-            scanned.damage.reasons.update({k: v for k, v in source.damage.reasons.items() if k == "count_mismatch"})
+            scanned.damage.reasons.update(
+                {k: v for k, v in source.damage.reasons.items() if k == "count_mismatch"}
+            )
             scanned.damage.first = scanned.damage.first or source.damage.first
             source, seen = scanned, again
         seen = {n: replace(t, lost=max(0, expected.get(n, t.count) - t.count)) for n, t in seen.items()}

@@ -5,9 +5,9 @@ Belongs here: the rules and their report. Does not belong here: reading (`stream
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,6 +17,8 @@ from av_assets.domain.logs.stream_rules import Finding, stream_findings
 from av_assets.domain.logs.stream_stats import StreamStats, measure
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from av_assets.domain.evidence.timing import Stopwatch
     from av_assets.domain.logs.drive_spec import DriveSpec, StreamSpec
     from av_assets.domain.logs.reader import LogReader
@@ -89,7 +91,9 @@ def check_log(
             end_ns=reader.end_ns,
             messages=sum(len(one.log_ns) for one in stats.values()),
             findings=findings,
-            streams={role: _summary(stream, stats.get(stream.topic)) for role, stream in sorted(streams.items())},
+            streams={
+                role: _summary(stream, stats.get(stream.topic)) for role, stream in sorted(streams.items())
+            },
             timeline=timeline(reader, stats, policy),
             files=tuple(_file(source) for source in reader.sources),
             policy=policy.digest,
@@ -103,11 +107,21 @@ def _findings(
     yield from _calibration(streams, stats)
     empty = sorted(topic for topic, one in stats.items() if not one.log_ns)
     yield Finding.judge(
-        "topic_has_messages", "warn", not empty, len(empty), 0, "topics without a message: " + ", ".join(empty)
+        "topic_has_messages",
+        "warn",
+        not empty,
+        len(empty),
+        0,
+        "topics without a message: " + ", ".join(empty),
     )
     unknown = sorted(topic for topic, one in stats.items() if one.unknown_type)
     yield Finding.judge(
-        "type_known", "warn", not unknown, len(unknown), 0, "kept as bytes, no definition: " + ", ".join(unknown)
+        "type_known",
+        "warn",
+        not unknown,
+        len(unknown),
+        0,
+        "kept as bytes, no definition: " + ", ".join(unknown),
     )
     span = (reader.start_ns, reader.end_ns)
     for role, stream in sorted(streams.items()):
@@ -126,8 +140,10 @@ def _file_findings(reader: LogReader, stats: dict[str, StreamStats]) -> Iterator
     back = 0
     for source in reader.sources:
         in_file = sorted(source.blocks, key=lambda block: block.offset)
-        back += sum(late.start_ns < early.start_ns for early, late in zip(in_file, in_file[1:], strict=False))
-    yield Finding.judge("log_is_in_order", "warn", not back, back, 0, "chunks start before the chunk before them")
+        back += sum(late.start_ns < early.start_ns for early, late in pairwise(in_file))
+    yield Finding.judge(
+        "log_is_in_order", "warn", not back, back, 0, "chunks start before the chunk before them"
+    )
 
 
 def _calibration(streams: dict[str, StreamSpec], stats: dict[str, StreamStats]) -> Iterator[Finding]:
@@ -136,12 +152,19 @@ def _calibration(streams: dict[str, StreamSpec], stats: dict[str, StreamStats]) 
     folders = [topic.rsplit("/", 1)[0] for topic in infos]
     cameras = {role: stream for role, stream in streams.items() if stream.kind == "camera"}
     for role, stream in sorted(cameras.items()):
-        paired = any(stream.topic.startswith(folder + "/") for folder in folders) or len(infos) == len(cameras) == 1
+        paired = (
+            any(stream.topic.startswith(folder + "/") for folder in folders)
+            or len(infos) == len(cameras) == 1
+        )
         reason = f"no camera_info beside {stream.topic}"
-        yield Finding.judge("camera_has_intrinsics", "warn", paired, int(paired), 1, reason, role, stream.topic)
+        yield Finding.judge(
+            "camera_has_intrinsics", "warn", paired, int(paired), 1, reason, role, stream.topic
+        )
     if any(stream.kind in ("camera", "lidar", "radar") for stream in streams.values()):
         found = TF_TOPIC in stats and len(stats[TF_TOPIC].log_ns) > 0
-        yield Finding.judge("sensors_have_extrinsics", "warn", found, int(found), 1, "no message on /tf_static")
+        yield Finding.judge(
+            "sensors_have_extrinsics", "warn", found, int(found), 1, "no message on /tf_static"
+        )
 
 
 def _summary(stream: StreamSpec, stats: StreamStats | None) -> dict[str, object]:
@@ -167,7 +190,9 @@ def timeline(reader: LogReader, stats: dict[str, StreamStats], policy: Integrity
     topics: dict[str, Any] = {}
     for topic, one in sorted(stats.items()):
         times = one.log_times
-        place = np.minimum(((times - reader.start_ns).astype(np.float64) / span * bins).astype(np.int64), bins - 1)
+        place = np.minimum(
+            ((times - reader.start_ns).astype(np.float64) / span * bins).astype(np.int64), bins - 1
+        )
         topics[topic] = {
             "counts": np.bincount(np.clip(place, 0, bins - 1), minlength=bins).tolist(),
             "holes": _holes(times, stream_kind(one.msgtype), policy),

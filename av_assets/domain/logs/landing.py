@@ -96,7 +96,9 @@ def _sizes(folder: Path, drive: str, policy: LandingPolicy) -> dict[str, int]:
             if relative != MARKER_FILE:
                 sizes[_safe(relative, path, drive)] = _size(path, root, drive, policy)
         if len(sizes) > policy.max_files:
-            raise LandingError(f"more than {policy.max_files} files", code="too_many_files", file=folder, drive=drive)
+            raise LandingError(
+                f"more than {policy.max_files} files", code="too_many_files", file=folder, drive=drive
+            )
     return sizes
 
 
@@ -119,7 +121,9 @@ def _size(path: Path, root: Path, drive: str, policy: LandingPolicy) -> int:
     try:
         status = path.stat()
     except OSError as error:
-        raise LandingError(f"cannot read: {error.strerror}", code="not_a_file", file=path, drive=drive) from error
+        raise LandingError(
+            f"cannot read: {error.strerror}", code="not_a_file", file=path, drive=drive
+        ) from error
     if not stat.S_ISREG(status.st_mode):
         raise LandingError("neither file nor folder", code="not_a_file", file=path, drive=drive)
     if status.st_size > policy.max_file_bytes:
@@ -181,7 +185,9 @@ def _logs(folder: Path, spec: DriveSpec) -> tuple[str, ...]:
         found = find_logs(folder)
     except LogError as error:
         if error.code in ("no_logs", "not_found"):
-            raise LandingError("the folder holds no log", code="no_logs", file=folder, drive=spec.drive) from error
+            raise LandingError(
+                "the folder holds no log", code="no_logs", file=folder, drive=spec.drive
+            ) from error
         return ()  # something that looks like a log: it is ingested, inspected and quarantined with its own reason
     return tuple(str(log.path.relative_to(folder)) for log in found.logs)
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING
 
 from av_assets.domain.errors import LogError
 from av_assets.domain.logs.blocks import (
@@ -25,7 +23,12 @@ from av_assets.domain.logs.blocks import (
 )
 from av_assets.domain.logs.compression import decompress, decompress_prefix
 from av_assets.domain.logs.definitions import ros2_name, stamp_offset
-from av_assets.domain.logs.formats import MCAP_MAGIC, os_error
+from av_assets.domain.logs.formats import MCAP_MAGIC
+from av_assets.domain.logs.log_bytes import LogBytes, why
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, STATISTICS = 0x02, 0x03, 0x04, 0x05, 0x06, 0x08, 0x0B
 CHUNK_HEAD_BYTES = 32  # times, size, checksum and the length of the codec name
@@ -35,7 +38,7 @@ _MESSAGE = struct.Struct("<BQHIQQ")
 _RECORD = struct.Struct("<BQ")
 
 
-class McapLog:
+class McapLog(LogBytes):
     """One MCAP file. Fields as in `LogSource`; `indexed` tells whether the file's own index was used."""
 
     format = "mcap"
@@ -46,18 +49,23 @@ class McapLog:
         Raises:
             LogError: the file system refused, or it is no MCAP file at all.
         """
-        from av_assets.domain.logs.mcap_scan import scan
-
-        self.path = path
+        super().__init__(path)
         self._codec = message_codec
         self.schemas: dict[int, tuple[str, str, str]] = {}
         self.channels: dict[int, Channel] = {}
         self.counts: dict[int, int] = {}
         self.blocks: list[Block] = []
-        self._file = open_binary(path)
-        self.size = self._file.seek(0, 2)
         self.damage = Damage(self.size)
         self.indexed = False
+        try:
+            self._open(salvage)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, salvage: bool) -> None:
+        from av_assets.domain.logs.mcap_scan import scan
+
         if not salvage:
             try:
                 self._read_index()
@@ -68,14 +76,6 @@ class McapLog:
                     self.damage.note(*why(error, "bad_index"))
         if not self.indexed:
             scan(self)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def bytes_at(self, offset: int, length: int) -> bytes:
-        """What the file holds there; shorter at its end."""
-        self._file.seek(offset)
-        return self._file.read(max(0, min(length, self.size - offset)))
 
     def _read_index(self) -> None:
         foot = self.bytes_at(max(0, self.size - 37), 37)
@@ -192,14 +192,6 @@ class McapLog:
             raise LogError("a record reaches over the end of its chunk", code="bad_chunk")
 
 
-def open_binary(path: Path) -> BinaryIO:
-    """Raises: LogError: the file system refused."""
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise os_error(error, path) from error
-
-
 def decode_chunk(body: bytes) -> bytes:
     """The records inside a chunk record.
 
@@ -241,7 +233,9 @@ def records(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _indexed_block(body: bytes) -> Block:
     start_ns, end_ns, offset, length, offsets = struct.unpack_from("<QQQQI", body)
-    channels = frozenset(number for number, _ in struct.iter_unpack("<HQ", body[36 : 36 + offsets - offsets % 10]))
+    channels = frozenset(
+        number for number, _ in struct.iter_unpack("<HQ", body[36 : 36 + offsets - offsets % 10])
+    )
     _, at = _text(body, 36 + offsets + 8)
     _, size = struct.unpack_from("<QQ", body, at)
     # Without message indexes the chunk may hold any channel: reading nothing would lose it silently.
@@ -258,8 +252,3 @@ def _blob(body: bytes, at: int) -> tuple[bytes, int]:
     if at + 4 + length > len(body):
         raise LogError("a string reaches over the end of its record", code="bad_index")
     return body[at + 4 : at + 4 + length], at + 4 + length
-
-
-def why(error: Exception, code: str) -> tuple[str, str]:
-    """Code and reason of an error; `code` for those that are not typed."""
-    return (error.code, error.reason) if isinstance(error, LogError) else (code, "the bytes do not fit the format")

@@ -16,6 +16,7 @@ from av_assets.domain.errors import LogError
 from av_assets.domain.logs import mcap_log as mcap
 from av_assets.domain.logs.blocks import MAX_CHUNK_BYTES, MAX_TIME_NS, Block
 from av_assets.domain.logs.compression import CODECS
+from av_assets.domain.logs.log_bytes import why
 
 if TYPE_CHECKING:
     from av_assets.domain.logs.mcap_log import McapLog
@@ -87,7 +88,11 @@ class _Scan:
 
     def _message(self, start: int, length: int) -> None:
         head = self.log.bytes_at(start + 9, mcap.MESSAGE_HEAD_BYTES)
-        if length < mcap.MESSAGE_HEAD_BYTES or len(head) < mcap.MESSAGE_HEAD_BYTES or length > MAX_CHUNK_BYTES:
+        if (
+            length < mcap.MESSAGE_HEAD_BYTES
+            or len(head) < mcap.MESSAGE_HEAD_BYTES
+            or length > MAX_CHUNK_BYTES
+        ):
             self._end_run(start)
             self.log.damage.note("bad_record", "a message record has an impossible length", 9 + length)
             return
@@ -116,12 +121,14 @@ class _Scan:
             if used != len(data) and kind != "cut":
                 raise LogError("a record reaches over the end of its chunk", code="bad_chunk")
         except (LogError, struct.error) as error:
-            code, reason = mcap.why(error, "bad_chunk")
+            code, reason = why(error, "bad_chunk")
             self.log.damage.note(code, f"chunk at byte {start}: {reason}", 9 + length)
             return
         if kind == "cut":
             # Of compressed bytes the share that decoded is the best estimate.
-            self.log.damage.note("cut_chunk", f"the chunk at byte {start} is cut", _share(length, used, data, body))
+            self.log.damage.note(
+                "cut_chunk", f"the chunk at byte {start} is cut", _share(length, used, data, body)
+            )
         if tally.counts:
             self.log.blocks.append(tally.block(start, 9 + length, len(data), kind))
             self.seen += tally.counts
@@ -145,7 +152,7 @@ class _Scan:
         try:
             (self.log.add_schema if opcode == mcap.SCHEMA else self.log.add_channel)(body)
         except (LogError, struct.error) as error:
-            self.log.damage.note(*mcap.why(error, "bad_record"))
+            self.log.damage.note(*why(error, "bad_record"))
 
     def _resync(self, opcode: int) -> None:
         """Go on at the next record that makes sense; without one, the rest is a cut chunk or lost."""
@@ -159,7 +166,9 @@ class _Scan:
             rest = self.log.size - self.at - 9
             self._chunk(self.at, rest, "cut")
         else:
-            self.log.damage.note("cut_record", f"the record at byte {self.at} is cut", self.log.size - self.at)
+            self.log.damage.note(
+                "cut_record", f"the record at byte {self.at} is cut", self.log.size - self.at
+            )
         self._no_footer(0)
         self.ended = True
 
@@ -202,7 +211,9 @@ class _Scan:
             if channel in self.log.channels:
                 self.log.counts[channel] = count
             else:
-                self.log.damage.note("unknown_channel", f"{count} messages of channel {channel} have no topic")
+                self.log.damage.note(
+                    "unknown_channel", f"{count} messages of channel {channel} have no topic"
+                )
 
 
 def _share(length: int, used: int, data: bytes, body: bytes) -> int:

@@ -6,10 +6,12 @@ Belongs here: reading headers of CDR and ROS 1 messages by offset. Does not belo
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from av_assets.domain.errors import LogError
-from av_assets.domain.logs.blocks import RawMessage
+
+if TYPE_CHECKING:
+    from av_assets.domain.logs.blocks import RawMessage
 
 IMAGE_TYPES = frozenset(
     {"sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image", "foxglove_msgs/msg/CompressedVideo"}

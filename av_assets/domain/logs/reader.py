@@ -7,10 +7,8 @@ Belongs here: the reader and its lookups. Does not belong here: file formats, ve
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from av_assets.domain.errors import LogError
 from av_assets.domain.logs.blocks import Block, Damage, LogSource, RawMessage, TopicInfo, merge_by_time
@@ -18,6 +16,10 @@ from av_assets.domain.logs.definitions import Decoder
 from av_assets.domain.logs.formats import FoundLogs, LogFile, find_logs
 from av_assets.domain.logs.payloads import ImagePayload, header_stamp_ns, image_payload
 from av_assets.domain.logs.salvage import open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+    from types import TracebackType
 
 __all__ = ["ImagePayload", "LogReader", "RawMessage", "TopicInfo", "header_stamp_ns", "image_payload"]
 

@@ -8,15 +8,18 @@ Format: http://wiki.ros.org/Bags/Format/2.0
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from av_assets.domain.errors import LogError
 from av_assets.domain.logs.blocks import Block, Channel, Damage, RawMessage, sorted_by_time
 from av_assets.domain.logs.compression import decompress, decompress_prefix
 from av_assets.domain.logs.definitions import ros2_name, stamp_offset
 from av_assets.domain.logs.formats import ROS1_MAGIC
-from av_assets.domain.logs.mcap_log import open_binary, why
+from av_assets.domain.logs.log_bytes import LogBytes, why
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 MESSAGE, BAG_HEADER, INDEX, CHUNK, CHUNK_INFO, CONNECTION = 0x02, 0x03, 0x04, 0x05, 0x06, 0x07
 MAX_HEADER_BYTES = 1 << 20
@@ -26,7 +29,7 @@ _U32 = struct.Struct("<I")
 Header = dict[bytes, bytes]
 
 
-class Ros1Log:
+class Ros1Log(LogBytes):
     """One bag. Fields as in `LogSource`; `indexed` tells whether the bag's own index was used."""
 
     format = "ros1"
@@ -37,16 +40,21 @@ class Ros1Log:
         Raises:
             LogError: the file system refused, or the bag is encrypted.
         """
-        from av_assets.domain.logs.ros1_scan import scan
-
-        self.path = path
+        super().__init__(path)
         self.channels: dict[int, Channel] = {}
         self.counts: dict[int, int] = {}
         self.blocks: list[Block] = []
-        self._file = open_binary(path)
-        self.size = self._file.seek(0, 2)
         self.damage = Damage(self.size)
         self.indexed = False
+        try:
+            self._open(salvage)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, salvage: bool) -> None:
+        from av_assets.domain.logs.ros1_scan import scan
+
         if not salvage:
             try:
                 self._read_index()
@@ -56,14 +64,6 @@ class Ros1Log:
                 self.damage.note(*why(error, "bad_index"))
         if not self.indexed:
             scan(self)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def bytes_at(self, offset: int, length: int) -> bytes:
-        """What the file holds there; shorter at its end."""
-        self._file.seek(offset)
-        return self._file.read(max(0, min(length, self.size - offset)))
 
     def head_at(self, offset: int) -> tuple[Header, int, int]:
         """Header of the record at `offset`, where its data starts, and how long the data is.

@@ -100,7 +100,9 @@ def _open_chunk(log: Ros1Log, seen: Counter[int], codec: str, at: int, start: in
 def _keep(log: Ros1Log, seen: Counter[int], data: bytes, at: int, length: int, kind: str) -> int:
     """Learn the connections and count the messages of one block; gives how many bytes are whole records."""
     counts, start_ns, end_ns, used = Counter[int](), MAX_TIME_NS, 0, 0
-    with suppress(LogError, KeyError, struct.error):  # a header without its fields ends the block as a cut does
+    with suppress(
+        LogError, KeyError, struct.error
+    ):  # a header without its fields ends the block as a cut does
         for head, start, end in ros1.records(data):
             if head[b"op"][0] == ros1.CONNECTION:
                 log.add_connection(head, data[start:end])

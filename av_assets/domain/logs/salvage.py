@@ -7,13 +7,17 @@ Belongs here: the choice of the scanner, and the loss account of a file. Does no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from av_assets.domain.logs.blocks import LogSource, RawMessage, merge_by_time
-from av_assets.domain.logs.formats import LogFile
 from av_assets.domain.logs.mcap_log import McapLog
 from av_assets.domain.logs.ros1_log import Ros1Log
 from av_assets.domain.logs.sqlite_log import Sqlite3Log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from av_assets.domain.logs.formats import LogFile
 
 
 def open_source(log: LogFile, salvage: bool = False) -> LogSource:

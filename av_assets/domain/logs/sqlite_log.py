@@ -6,14 +6,17 @@ Belongs here: opening a database and reading what of it can be read. Does not be
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from av_assets.domain.errors import LogError
 from av_assets.domain.logs.blocks import MAX_CHUNK_BYTES, Block, Channel, Damage, RawMessage
 from av_assets.domain.logs.compression import decompress_prefix
 from av_assets.domain.logs.definitions import ros2_name, stamp_offset
-from av_assets.domain.logs.formats import os_error, sqlite_uri
+from av_assets.domain.logs.formats import SQLITE_ERRORS, os_error, sqlite_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 ENCODINGS = {"ros2msg", "ros2idl"}
 BATCH = 256
@@ -42,7 +45,7 @@ class Sqlite3Log:
             self._db = sqlite3.connect(sqlite_uri(path), uri=True, check_same_thread=False)
         except OSError as error:
             raise os_error(error, path) from error
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             raise LogError(f"cannot open: {error}", code="unreadable_file", file=path) from error
         self.indexed = False
         try:
@@ -63,14 +66,14 @@ class Sqlite3Log:
         try:
             self._check_tables()
             self._read_topics()
-        except (sqlite3.Error, OverflowError) as error:
+        except SQLITE_ERRORS as error:
             raise LogError(f"damaged database: {error}", code="bad_database", file=self.path) from error
         if not salvage:
             try:
                 self._count_by_index()
                 self.indexed = True
                 return
-            except (sqlite3.Error, OverflowError, TypeError) as error:
+            except (*SQLITE_ERRORS, TypeError) as error:
                 self.damage.note("bad_database", f"damaged database: {error}")
         self._count_by_scan()
 
@@ -87,7 +90,9 @@ class Sqlite3Log:
         if self._db.execute("PRAGMA table_info(message_definitions)").fetchall():
             query = "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
             definitions = {str(t): (str(e), str(d)) for t, e, d in self._db.execute(query)}
-        for number, topic, kind, form in self._db.execute("SELECT id, name, type, serialization_format FROM topics"):
+        for number, topic, kind, form in self._db.execute(
+            "SELECT id, name, type, serialization_format FROM topics"
+        ):
             msgtype = ros2_name(str(kind))
             encoding, text = definitions.get(str(kind), ("", ""))
             if encoding not in ENCODINGS:
@@ -120,7 +125,11 @@ class Sqlite3Log:
 
     def read(self, block: Block, wanted: frozenset[int]) -> Iterator[RawMessage]:
         """Messages of the wanted topics in time order; damage is noted, never raised."""
-        rows = self._ordered(wanted) if self.indexed else iter(sorted(self._rows(payload=False), key=lambda r: r[1]))
+        rows = (
+            self._ordered(wanted)
+            if self.indexed
+            else iter(sorted(self._rows(payload=False), key=lambda r: r[1]))
+        )
         for number, log_ns, data in rows:
             if number not in wanted:
                 continue
@@ -128,7 +137,9 @@ class Sqlite3Log:
             if payload is None:
                 continue
             c = self.channels[number]
-            yield RawMessage(c.topic, c.msgtype, log_ns, self._plain(payload), c.serialization, c.stamp_offset)
+            yield RawMessage(
+                c.topic, c.msgtype, log_ns, self._plain(payload), c.serialization, c.stamp_offset
+            )
 
     def _ordered(self, wanted: frozenset[int]) -> Iterator[tuple[int, int, object]]:
         marks = ",".join(str(number) for number in sorted(wanted))
@@ -139,7 +150,7 @@ class Sqlite3Log:
                     yield number, log_ns, data
                 else:
                     self.damage.note("bad_record", "a row holds values of the wrong kind")
-        except (sqlite3.Error, OverflowError) as error:
+        except SQLITE_ERRORS as error:
             self.damage.note("bad_database", f"damaged database: {error}")
 
     def _rows(self, payload: bool = False) -> Iterator[tuple[int, int, int]]:
@@ -155,13 +166,13 @@ class Sqlite3Log:
                     yield number, log_ns, row
                     low, high = (row, high) if order == "ASC" else (low, row)
                 return
-            except (sqlite3.Error, OverflowError) as error:
+            except SQLITE_ERRORS as error:
                 self.damage.note("bad_database", f"damaged database: {error}")
 
     def _payload(self, row: object) -> bytes | None:
         try:
             found = self._db.execute("SELECT data FROM messages WHERE id = ?", (row,)).fetchone()
-        except (sqlite3.Error, OverflowError) as error:
+        except SQLITE_ERRORS as error:
             self.damage.note("bad_record", f"row {row}: {error}")
             return None
         return found[0] if found and isinstance(found[0], bytes) else None

@@ -6,7 +6,6 @@ Belongs here: rules over the measurements of one stream. Does not belong here: r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +14,8 @@ import numpy as np
 from av_assets.domain.logs.contract import stream_kind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from av_assets.domain.logs.drive_spec import StreamSpec
     from av_assets.domain.logs.stream_stats import StreamStats
     from av_assets.policies.integrity import IntegrityPolicy
@@ -131,7 +132,12 @@ def _rate_and_gaps(stream: _Stream) -> Iterator[Finding]:
         measured = NANOSECONDS / max(1.0, float(np.median(steps)))
         good = abs(measured / rate - 1) <= policy.rate_tolerance
         yield stream.judge(
-            "rate_matches_contract", "error", good, measured, rate, f"{measured:.2f} Hz instead of {rate:g} Hz"
+            "rate_matches_contract",
+            "error",
+            good,
+            measured,
+            rate,
+            f"{measured:.2f} Hz instead of {rate:g} Hz",
         )
     yield from _gaps(stream, steps)
     start_ns, end_ns = stream.span
@@ -162,7 +168,12 @@ def _gaps(stream: _Stream, steps: np.ndarray[Any, Any]) -> Iterator[Finding]:
 
 def _stamps(stream: _Stream) -> Iterator[Finding]:
     policy, times, stamps = stream.policy, stream.stats.log_times, stream.stats.sensor_times
-    rules = ("sensor_time_moves_forward", "stamps_are_unique", "clock_is_near_log_time", "clock_does_not_jump")
+    rules = (
+        "sensor_time_moves_forward",
+        "stamps_are_unique",
+        "clock_is_near_log_time",
+        "clock_does_not_jump",
+    )
     if len(stamps) != len(times):
         yield from (stream.skip(rule, "warn", "the messages carry no stamp") for rule in rules)
         return

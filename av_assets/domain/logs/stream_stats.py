@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from av_assets.domain.errors import LogError
 from av_assets.domain.logs.payloads import header_stamp_ns
-from av_assets.domain.logs.reader import LogReader, RawMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from av_assets.domain.logs.reader import LogReader, RawMessage
 
 NavSatFix = "sensor_msgs/msg/NavSatFix"
 _FINGERPRINTED = frozenset({"camera", "lidar"})

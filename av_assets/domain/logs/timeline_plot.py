@@ -32,7 +32,9 @@ def timeline_png(report: LogReport) -> bytes:
         typical = np.array([np.median(row[row > 0]) if row.any() else 1.0 for row in counts])
         shade = np.clip(counts / typical[:, None], 0, 1)
         extent = (0.0, span_s, len(names) - 0.5, -0.5)
-        axes.imshow(shade, aspect="auto", cmap="Blues", vmin=0, vmax=1.4, extent=extent, interpolation="nearest")
+        axes.imshow(
+            shade, aspect="auto", cmap="Blues", vmin=0, vmax=1.4, extent=extent, interpolation="nearest"
+        )
     for row, name in enumerate(names):
         for first, last in topics[name]["holes"]:
             left = (first - start_ns) / NANOSECONDS

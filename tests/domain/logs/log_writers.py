@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 START_NS = 1_750_000_000_000_000_000
 DELAY_NS = 4_000_000
@@ -33,13 +35,17 @@ def store(ros1: bool = False) -> Any:
     return types
 
 
-def drive(types: Any, seconds: float = 2.0, drop: frozenset[str] = frozenset(), frozen: bool = False) -> list[Sent]:
+def drive(
+    types: Any, seconds: float = 2.0, drop: frozenset[str] = frozenset(), frozen: bool = False
+) -> list[Sent]:
     """Messages in log order; the payload of an image tells its number."""
     sent: list[Sent] = []
     for topic, period in PERIOD_NS.items():
         for i in range(int(seconds * 1e9) // period if topic not in drop else 0):
             sensor_ns = START_NS + i * period
-            sent.append(Sent(topic, sensor_ns + DELAY_NS, message(types, topic, sensor_ns, 0 if frozen else i)))
+            sent.append(
+                Sent(topic, sensor_ns + DELAY_NS, message(types, topic, sensor_ns, 0 if frozen else i))
+            )
     return sorted(sent, key=lambda one: (one.log_ns, one.topic))
 
 
@@ -91,7 +97,9 @@ def write_rosbag2(folder: Path, sent: list[Sent], types: Any, plugin: str, compr
     return folder
 
 
-def write_mcap(path: Path, sent: list[Sent], types: Any, compression: str = "lz4", ros1: bool = False, **options: Any) -> Path:
+def write_mcap(
+    path: Path, sent: list[Sent], types: Any, compression: str = "lz4", ros1: bool = False, **options: Any
+) -> Path:
     from mcap.writer import CompressionType, Writer
 
     encode = types.serialize_ros1 if ros1 else types.serialize_cdr

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,8 +14,14 @@ from log_writers import store, write_mcap, write_ros1, write_rosbag2
 
 from av_assets.domain.logs.inspect import inspect_log
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 QUICK = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    derandomize=True,
 )
 WHOLE = ("bag_none", "bag_lz4", "bag_bz2", "mcap_none", "mcap_lz4", "mcap_zstd", "mcap_unchunked", "db3")
 
@@ -44,7 +50,12 @@ def test_what_is_no_log_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty.mcap").touch()
     (tmp_path / "text").write_text("hello")
     (tmp_path / "folder").mkdir()
-    for name, code in (("none", "not_found"), ("empty.mcap", "empty_log"), ("text", "not_a_log"), ("folder", "no_logs")):
+    for name, code in (
+        ("none", "not_found"),
+        ("empty.mcap", "empty_log"),
+        ("text", "not_a_log"),
+        ("folder", "no_logs"),
+    ):
         verdict = inspect_log(tmp_path / name)
         assert (verdict.state, verdict.code) == ("quarantined", code)
         assert verdict.reason
@@ -89,7 +100,10 @@ def log_bytes(small_logs: dict[str, Path], name: str) -> bytes:
 
 
 @QUICK
-@given(data=st.binary(max_size=400), head=st.sampled_from([b"", b"\x89MCAP0\r\n", b"#ROSBAG V2.0\n", b"SQLite format 3\0"]))
+@given(
+    data=st.binary(max_size=400),
+    head=st.sampled_from([b"", b"\x89MCAP0\r\n", b"#ROSBAG V2.0\n", b"SQLite format 3\0"]),
+)
 def test_random_bytes(tmp_path: Path, data: bytes, head: bytes) -> None:
     (tmp_path / "x").write_bytes(head + data)
     judge(tmp_path / "x")
@@ -106,7 +120,9 @@ def test_random_truncation(small_logs: dict[str, Path], tmp_path: Path, name: st
 @QUICK
 @given(
     name=st.sampled_from(WHOLE),
-    flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=40),
+    flips=st.lists(
+        st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=40
+    ),
     edge=st.sampled_from([1.0, 0.02, -0.02]),
 )
 def test_random_flips(

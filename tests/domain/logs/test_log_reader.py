@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import shutil
 import struct
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from log_writers import CAMERA, DELAY_NS, GNSS, IMU, RADAR, START_NS, TYPES, drive, store, write_mcap, write_ros1
+from log_writers import (
+    CAMERA,
+    DELAY_NS,
+    GNSS,
+    IMU,
+    RADAR,
+    START_NS,
+    TYPES,
+    drive,
+    store,
+    write_mcap,
+    write_ros1,
+)
 
 from av_assets.domain.errors import LogError
 from av_assets.domain.logs.formats import sniff
 from av_assets.domain.logs.reader import LogReader, RawMessage, header_stamp_ns, image_payload
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 COUNTS = {CAMERA: 20, IMU: 100, GNSS: 20, RADAR: 40}
 FORMATS = ("bag_none", "bag_bz2", "bag_lz4", "mcap_none", "mcap_lz4", "mcap_zstd", "mcap_ros1", "mcap_unchunked",
@@ -122,7 +137,13 @@ def test_raw_image_and_video_headers(endian: str) -> None:
     image = body + struct.pack(endian + "III5s", 2, 4, 5, b"rgb8\0") + b"\0"
     image += b"\0" * (-len(image) % 4) + struct.pack(endian + "II", 12, len(pixels)) + pixels
     got = image_payload(RawMessage("/c", "sensor_msgs/msg/Image", 0, flag + image))
-    assert (got.sensor_ns, got.encoding, got.height, got.width, got.step) == (12_000_000_034, "rgb8", 2, 4, 12)
+    assert (got.sensor_ns, got.encoding, got.height, got.width, got.step) == (
+        12_000_000_034,
+        "rgb8",
+        2,
+        4,
+        12,
+    )
     assert bytes(got.data) == pixels
     video = body + struct.pack(endian + "I3sxI5s", 3, b"nal", 5, b"h264\0")
     got = image_payload(RawMessage("/c", "foxglove_msgs/msg/CompressedVideo", 0, flag + video))

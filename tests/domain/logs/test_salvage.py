@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import struct
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from log_writers import drive, store, write_mcap, write_ros1
@@ -13,6 +13,9 @@ from av_assets.domain.logs.formats import find_logs
 from av_assets.domain.logs.inspect import inspect_log
 from av_assets.domain.logs.reader import LogReader
 from av_assets.domain.logs.salvage import loss_account, open_source
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FILES = ("bag_none", "bag_bz2", "bag_lz4", "mcap_none", "mcap_lz4", "mcap_zstd", "mcap_unchunked")
 
@@ -23,7 +26,9 @@ def contents(path: Path) -> list[tuple[str, int, bytes]]:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_cut_log_gives_what_precedes_the_cut(small_logs: dict[str, Path], tmp_path: Path, name: str) -> None:
+def test_a_cut_log_gives_what_precedes_the_cut(
+    small_logs: dict[str, Path], tmp_path: Path, name: str
+) -> None:
     whole, data = contents(small_logs[name]), small_logs[name].read_bytes()
     cut = tmp_path / "cut"
     kept_before = 0
@@ -40,7 +45,9 @@ def test_a_cut_log_gives_what_precedes_the_cut(small_logs: dict[str, Path], tmp_
 
 
 @pytest.mark.parametrize("name", ["mcap_lz4", "mcap_zstd"])
-def test_a_chunk_with_a_wrong_checksum_is_left_out(small_logs: dict[str, Path], tmp_path: Path, name: str) -> None:
+def test_a_chunk_with_a_wrong_checksum_is_left_out(
+    small_logs: dict[str, Path], tmp_path: Path, name: str
+) -> None:
     data = bytearray(small_logs[name].read_bytes())
     with LogReader(small_logs[name]) as reader:
         block = reader.sources[0].blocks[2]

@@ -153,11 +153,20 @@ def materialize_here(
 
     if not instance.has_dynamic_partition("drive", drive):
         instance.add_dynamic_partitions("drive", [drive])
-    result = defs.resolve_implicit_global_asset_job_def().execute_in_process(
-        instance=instance, partition_key=drive, asset_selection=[dg.AssetKey(a) for a in assets], raise_on_error=False
-    )
-    say(f"{drive}: {'done' if result.success else 'failed'}")
-    return bool(result.success)
+    job = defs.resolve_implicit_global_asset_job_def()
+
+    def run(names: Sequence[str], partition: str | None) -> bool:
+        result = job.execute_in_process(
+            run_config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
+            instance=instance, partition_key=partition, asset_selection=[dg.AssetKey(n) for n in names],
+            raise_on_error=False,
+        )
+        return bool(result.success)
+
+    has_models = instance.get_latest_materialization_event(dg.AssetKey("pretrained_models")) is not None
+    done = (has_models or run(["pretrained_models"], None)) and run(assets, drive)
+    say(f"{drive}: {'done' if done else 'failed'}")
+    return done
 
 
 def folders_to_land(source: Path) -> list[Path]:

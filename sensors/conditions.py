@@ -17,12 +17,15 @@ _became_missing = AC.newly_missing() | (AC.initial_evaluation() & AC.missing())
 # An input that this very run remade is not news; an input that was remade with the same bytes is not news either.
 _inputs_changed = AC.any_deps_match(AC.data_version_changed() & ~AC.executed_with_root_target())
 
+_out_of_date = _inputs_changed | AC.code_version_changed()
+
 on_changed_content = (
     (
         # Whoever made it, a backfill or the run of a landed drive, it is missing no more.
         _became_missing.since(AC.newly_requested() | AC.newly_updated())
-        # Only a request answers these: a run that was going on when they came true had read older bytes.
-        | (_inputs_changed | AC.code_version_changed()).since(AC.newly_requested())
+        # Only a request answers these, since a run that was going on had read older bytes; and not the request of the
+        # look before, which did not know of them.
+        | _out_of_date.since(~_out_of_date & AC.newly_requested())
     )
     & _nothing_in_the_way
 ).with_label("on_changed_content")

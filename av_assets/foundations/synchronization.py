@@ -72,8 +72,8 @@ def _describe(lake: Lake, manifest: Any) -> dict[str, Any]:
         for role, stream in sorted(report["streams"].items())
     )
     return {
-        "dagster/row_count": report["frames"],
-        "reference": report["reference"],
+        "dagster/row_count": report["reference"]["frames"],
+        "reference": dg.MetadataValue.json(report["reference"]),
         "streams": table(rows),
         **pictures(lake, manifest, "residuals.png"),
     }

@@ -36,22 +36,22 @@ def verified_labels(
 
 @dg.asset_check(asset=verified_labels)
 def verified_labels_are_agreed_on(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
-    """Annotators who saw the same frame drew the same boxes, drive by drive."""
-    least = AnnotationPolicy.load().min_agreement
+    """Annotators who saw the same frame agree beyond chance (Cohen's kappa), drive by drive."""
     reports = {drive: _read_report(lake, drive) for drive in checked_drives(context)}
-    agreement = {d: r["agreement"] for d, r in reports.items() if r.get("agreement") is not None}
-    low = {drive: value for drive, value in agreement.items() if value < least}
+    kappa = {drive: report["kappa"] for drive, report in reports.items() if report.get("kappa") is not None}
+    low = [drive for drive, report in reports.items() if report.get("kappa_ok") is False]
     return dg.AssetCheckResult(
-        passed=not low, metadata={"agreement": dg.MetadataValue.json(agreement), "required": least}
+        passed=not low,
+        metadata={"kappa": dg.MetadataValue.json(kappa), "required": AnnotationPolicy.load().min_kappa},
     )
 
 
 def _verify(annotators: Annotators, policy: AnnotationPolicy, work: Work) -> str:
-    from av_assets.domain.labels.review import verify_drive
+    from av_assets.domain.labels.verify import verify_drive
 
     if not annotators.knows(work.partition):
         return "no annotator knows this drive: its labels wait for people"
-    verify_drive(
+    summary = verify_drive(
         work.checkout("auto_labels"),
         annotators.truth_of(work.partition),
         sorted((work.checkout("synced_shards", "clips/*") / "clips").glob("*.parquet")),
@@ -60,7 +60,7 @@ def _verify(annotators: Annotators, policy: AnnotationPolicy, work: Work) -> str
         work.out,
         work.watch,
     )
-    return ""
+    return summary.reason
 
 
 def _read_report(lake: Lake, drive: str) -> dict[str, Any]:

@@ -1,20 +1,24 @@
-"""Rows of the tables drives, streams and clips. What is not known is null, with a reason where a person would ask.
+"""Rows of the tables drives, streams and clips. What is not known is null, with a reason where a person
+would ask.
 
 Belongs here: deriving rows from a drive's shards and reports. Does not belong here: writing tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from av_assets.domain.catalog.sun import light, sun_elevation_deg
-from av_assets.domain.logs.drive_spec import DriveSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from av_assets.domain.logs.drive_spec import DriveSpec
 
 _TEXT, _INT, _FLOAT = pa.string(), pa.int64(), pa.float64()
 
@@ -60,7 +64,9 @@ def catalog_rows(
     read = [_read_clip(path) for path in clips]
     signals = _joined([clip["signals"] for clip in read])
     return {
-        "drives": pa.Table.from_pylist([_drive(drive, spec, read, signals, log_report, content)], schema=DRIVES),
+        "drives": pa.Table.from_pylist(
+            [_drive(drive, spec, read, signals, log_report, content)], schema=DRIVES
+        ),
         "streams": pa.Table.from_pylist(_streams(drive, log_report, sync_report), schema=STREAMS),
         "clips": pa.Table.from_pylist([_clip(drive, clip) for clip in read], schema=CLIPS),
     }
@@ -71,7 +77,12 @@ def _read_clip(path: Path) -> dict[str, Any]:
     with pq.ParquetFile(path) as file:
         names = file.schema_arrow.names
         cameras = [name for name in names if name.startswith("camera")]
-        wanted = ["clip_id", "ref_ns", *(f"{c}.valid" for c in cameras), *(["signals"] if "signals" in names else [])]
+        wanted = [
+            "clip_id",
+            "ref_ns",
+            *(f"{c}.valid" for c in cameras),
+            *(["signals"] if "signals" in names else []),
+        ]
         table = file.read(columns=wanted)
     held = table["signals"].combine_chunks() if "signals" in table.column_names else None
     values = {} if held is None else {field.name: _floats(held.field(field.name)) for field in held.type}
@@ -126,7 +137,9 @@ def _place(signals: Mapping[str, np.ndarray], start_ns: int) -> dict[str, Any]:
     return found | {"sun_elevation_deg": elevation, "light": light(elevation)}
 
 
-def _streams(drive: str, log_report: Mapping[str, Any], sync_report: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _streams(
+    drive: str, log_report: Mapping[str, Any], sync_report: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     rows = []
     for role, stream in sorted(log_report["streams"].items()):
         synced = sync_report["streams"].get(role, {})

@@ -10,7 +10,8 @@ CIVIL_TWILIGHT_DEG = -6.0
 
 
 def sun_elevation_deg(unix_ns: int, latitude_deg: float, longitude_deg: float) -> float:
-    """Elevation of the sun's centre above the horizon, without refraction, good to about 0.1 degree until 2050.
+    """Elevation of the sun's centre above the horizon, without refraction, good to about 0.1 degree
+    until 2050.
 
     Low-precision formula of the Astronomical Almanac (section C, "low precision formulas for the Sun").
     """

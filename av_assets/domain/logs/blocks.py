@@ -60,8 +60,8 @@ class Channel(NamedTuple):
 class Block(NamedTuple):
     """A run of messages between two log times.
 
-    `size` is its decoded size in bytes, `channels` those inside (None: any). `kind` is chunk, records (outside of
-    chunks) or cut (a chunk of which only the beginning survives).
+    `size` is its decoded size in bytes, `channels` those inside (None: any). `kind` is chunk, records
+    (outside of chunks) or cut (a chunk of which only the beginning survives).
     """
 
     start_ns: int
@@ -131,8 +131,8 @@ def merge_by_time(
 ) -> Iterator[RawMessage]:
     """Messages of all blocks in log time order, opening a block only when its time has come.
 
-    Holds the decoded blocks that overlap in time, at most MAX_OPEN_BYTES of them: past that bound a log whose every
-    block claims the same time comes out in block order.
+    Holds the decoded blocks that overlap in time, at most MAX_OPEN_BYTES of them: past that bound a log
+    whose every block claims the same time comes out in block order.
     """
     queue = sorted(work, key=lambda item: (item[1].start_ns, item[1].offset))
     queue.reverse()

@@ -1,7 +1,7 @@
 """Decoding chunks within bounds: a log never decides how much memory its reader takes.
 
-Belongs here: lz4, zstd and bz2 with a limit, whole or as far as a cut allows. Does not belong here: what the bytes
-mean.
+Belongs here: lz4, zstd and bz2 with a limit, whole or as far as a cut allows. Does not belong here: what the
+bytes mean.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def decompress(data: bytes, codec: str, size: int) -> bytes:
     """All `size` bytes of a chunk.
 
     Raises:
-        LogError: chunk_too_large, unknown_compression, or bad_chunk when the stream is broken or of another size.
+        LogError: chunk_too_large, unknown_compression, or bad_chunk when the stream is broken or of another
+        size.
     """
     decoded = decompress_prefix(data, codec, size)
     if len(decoded) != size:

@@ -1,6 +1,7 @@
 """A pinhole camera and a canvas that polygons and textures are painted onto.
 
-Belongs here: projection, near-plane clipping, painting with an id per pixel. Does not belong here: what is painted.
+Belongs here: projection, near-plane clipping, painting with an id per pixel. Does not belong here: what is
+painted.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class Canvas:
         return np.asarray(points[:, :2] * (k[0, 0] / points[:, 2:3]) + k[:2, 2])
 
     def polygon(self, points: Array, colour: RGB, ident: int | None) -> Array | None:
-        """Fill a convex polygon (n, 3) in camera axes; gives its pixels (m, 2), or None where nothing is left."""
+        """Fill a convex polygon (n, 3) in camera axes; gives its pixels (m, 2), or None."""
         points = clip_near(points)
         if len(points) < 3:
             return None
@@ -138,7 +139,7 @@ class Canvas:
         ident: int | None,
         alpha: Image | None = None,
     ) -> Array | None:
-        """Map a texture (h, w, 3) onto the parallelogram at `corner` spanned by `across` and `down` (camera axes).
+        """Map a texture (h, w, 3) onto the parallelogram at `corner` spanned by `across` and `down`.
 
         Gives the pixels of the part in front of the camera, or None.
         """

@@ -1,4 +1,4 @@
-"""How the ego vehicle moves: speed program from the script, lane keeping, and the signals that follow from it.
+"""How the ego vehicle moves: speed program from the script, lane keeping, and the signals that follow.
 
 Belongs here: noise-free truth on a 100 Hz grid. Does not belong here: measured signals (signals, canbus).
 """
@@ -27,7 +27,7 @@ JERK_MPS3 = 18.0
 
 @dataclass(frozen=True)
 class Ego:
-    """State of the ego vehicle at `t_s` (seconds after the start of the recording); all arrays have its shape."""
+    """State of the ego vehicle at `t_s` (seconds after the start); all arrays have its shape."""
 
     t_s: Array
     s_m: Array

@@ -23,7 +23,7 @@ CONE_WHITE: RGB = (240, 240, 236)
 
 
 class Upright:
-    """A vertical plane through `foot` (camera axes) that faces the camera: `right` in the image, `up` in the world."""
+    """A vertical plane through `foot` (camera axes): `right` in the image, `up` in the world."""
 
     def __init__(self, canvas: Canvas, foot: Array, up: Array, ident: int) -> None:
         self.canvas, self.foot, self.up, self.ident = canvas, foot, up, ident

@@ -1,6 +1,6 @@
-"""The ground: grass, sidewalks, asphalt, lane markings and crossings, painted before anything that stands on it.
+"""The ground: grass, sidewalks, asphalt, lane markings and crossings, painted before all else.
 
-Belongs here: flat things at z = 0 and the mask of where one may drive. Does not belong here: objects, weather.
+Belongs here: flat things at z = 0, the mask of where one may drive. Does not belong here: objects, weather.
 """
 
 from __future__ import annotations

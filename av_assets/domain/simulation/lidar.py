@@ -1,7 +1,7 @@
-"""A spinning lidar: rays against the ground, oriented boxes and upright cylinders, with motion during the turn.
+"""A spinning lidar: rays against ground, oriented boxes and upright cylinders, with motion during the turn.
 
-The turn starts behind the vehicle, so the beam looks forward half a turn later. Each column is cast from where the
-ego vehicle is at that moment, at where the objects are at that moment: clouds are distorted as real ones are.
+The turn starts behind the vehicle, so the beam looks forward half a turn later. Each column is cast from
+where the ego vehicle is then at where the objects are then: clouds are distorted as real ones are.
 Belongs here: ray casting, noise, dropouts. Does not belong here: messages.
 """
 
@@ -106,7 +106,7 @@ class Lidar:
         self.cos_up, self.sin_up = np.cos(ELEVATIONS_RAD), np.sin(ELEVATIONS_RAD)
 
     def turn(self, start_s: float, rng: np.random.Generator) -> NDArray[np.void]:
-        """Returns of one turn that starts at `start_s`, in firing order; array of POINT_TYPE in the lidar frame."""
+        """Returns of one turn that starts at `start_s`, in firing order; POINT_TYPE, lidar frame."""
         ego = self.world.ego
         times = start_s + self.offset_s
         yaw = ego.at("yaw_rad", times)
@@ -149,7 +149,7 @@ class Lidar:
         columns, near, far = columns[far > near], near[far > near], far[far > near]
         if len(columns) == 0:
             return
-        # Along the ground a ray enters at `near` and leaves at `far`; its height decides whether it meets the solid.
+        # Along the ground a ray enters at `near` and leaves at `far`; its height decides whether it hits.
         near, far = np.maximum(near, 0.3)[:, None], far[:, None]
         slope = (self.sin_up / self.cos_up)[None, :]
         z_in, z_out = MOUNT_M[2] + near * slope, MOUNT_M[2] + far * slope

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 RADAR_TRACK = """\
 # One tracked object, in axes and origin of the frame in the header of the list (x forward, y left).
-# The velocity is relative: over ground, less that of the sensor. Adding the ego speed to vx gives speed over ground.
+# The velocity is relative: over ground, less that of the sensor. vx plus the ego speed is over ground.
 int32 track_id
 float32 x_m
 float32 y_m
@@ -29,7 +29,8 @@ CUSTOM = {
     "av_msgs/msg/RadarTrack": RADAR_TRACK,
     "av_msgs/msg/RadarTracks": "std_msgs/Header header\nav_msgs/RadarTrack[] tracks\n",
     "can_msgs/msg/Frame": (
-        "std_msgs/Header header\nuint32 id\nbool is_rtr\nbool is_extended\nbool is_error\nuint8 dlc\nuint8[8] data\n"
+        "std_msgs/Header header\nuint32 id\nbool is_rtr\nbool is_extended\nbool is_error\n"
+        "uint8 dlc\nuint8[8] data\n"
     ),
 }
 POINT_FIELDS = (("x", 0, 7), ("y", 4, 7), ("z", 8, 7), ("intensity", 12, 7), ("t", 16, 6), ("ring", 20, 4))
@@ -79,7 +80,8 @@ def camera_info(ns: int, camera: Camera) -> Any:
     )
     projection = np.hstack([camera.matrix, np.zeros((3, 1))])
     return _make(
-        "sensor_msgs/msg/CameraInfo", header=header(ns, camera.role), height=camera.height, width=camera.width,
+        "sensor_msgs/msg/CameraInfo", header=header(ns, camera.role),
+        height=camera.height, width=camera.width,
         distortion_model="plumb_bob", d=np.zeros(5), k=camera.matrix.ravel(), r=np.eye(3).ravel(),
         p=projection.ravel(), binning_x=0, binning_y=0, roi=roi,
     )  # fmt: skip
@@ -115,7 +117,8 @@ def imu(ns: int, frame: str, accel_mps2: Array, rate_radps: Array) -> Any:
     return _make(
         "sensor_msgs/msg/Imu", header=header(ns, frame), orientation=rest, orientation_covariance=unknown,
         angular_velocity=_vector(*rate_radps), angular_velocity_covariance=np.diag([1e-6] * 3).ravel(),
-        linear_acceleration=_vector(*accel_mps2), linear_acceleration_covariance=np.diag([2.5e-3] * 3).ravel(),
+        linear_acceleration=_vector(*accel_mps2),
+        linear_acceleration_covariance=np.diag([2.5e-3] * 3).ravel(),
     )  # fmt: skip
 
 
@@ -132,8 +135,8 @@ def can_frame(ns: int, ident: int, data: bytes) -> Any:
     padded = np.zeros(8, np.uint8)
     padded[: len(data)] = np.frombuffer(data, np.uint8)
     return _make(
-        "can_msgs/msg/Frame", header=header(ns, ""), id=ident, is_rtr=False, is_extended=False, is_error=False,
-        dlc=len(data), data=padded,
+        "can_msgs/msg/Frame", header=header(ns, ""), id=ident, is_rtr=False,
+        is_extended=False, is_error=False, dlc=len(data), data=padded,
     )  # fmt: skip
 
 
@@ -152,6 +155,6 @@ def static_transforms(ns: int, poses: dict[str, Array]) -> Any:
         x, y, z, w = quaternion(pose[:3, :3])
         turn = _make("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w)
         transform = _make("geometry_msgs/msg/Transform", translation=_vector(*pose[:3, 3]), rotation=turn)
-        rows.append(_make("geometry_msgs/msg/TransformStamped", header=header(ns, "base_link"), child_frame_id=frame,
-                          transform=transform))  # fmt: skip
+        kind = "geometry_msgs/msg/TransformStamped"
+        rows.append(_make(kind, header=header(ns, "base_link"), child_frame_id=frame, transform=transform))
     return _make("tf2_msgs/msg/TFMessage", transforms=rows)

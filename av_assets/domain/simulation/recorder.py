@@ -1,4 +1,4 @@
-"""Records a script as a landed drive: sensors at their rates, true latencies, a rosbag2 MCAP, and the truth beside it.
+"""Records a script as a landed drive: sensors at their rates, true latencies, a rosbag2 MCAP, and the truth.
 
 Belongs here: schedule, clocks, files. Does not belong here: what the sensors see.
 """
@@ -6,7 +6,6 @@ Belongs here: schedule, clocks, files. Does not belong here: what the sensors se
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +14,14 @@ from av_assets.domain.evidence.digests import sha256_file
 from av_assets.domain.logs.drive_spec import MARKER_FILE, SPEC_FILE, DriveSpec, StreamSpec
 from av_assets.domain.simulation import canbus, messages, signals
 from av_assets.domain.simulation.camera import CAMERAS, Camera
-from av_assets.domain.simulation.lidar import MOUNT_M, TURN_S, Lidar
+from av_assets.domain.simulation.lidar import MOUNT_M, Lidar
 from av_assets.domain.simulation.scene import Renderer
+from av_assets.domain.simulation.schedule import CLOCKS, RATES_HZ, TOPICS, TYPES, Due, schedule
 from av_assets.domain.simulation.truth import TruthLog
 from av_assets.domain.simulation.world import build_world
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from av_assets.domain.simulation.road import Array
@@ -29,62 +29,6 @@ if TYPE_CHECKING:
 
 JPEG_QUALITY = 90
 DBC_FILE, SUMS_FILE, LOG_FOLDER = "vehicle.dbc", "SHA256SUMS", "recording"
-
-
-@dataclass(frozen=True)
-class Clock:
-    """How stamps of a sensor differ from the truth: its clock is off, and its messages arrive late."""
-
-    offset_ns: int
-    latency_ns: int
-    jitter_ns: int
-
-
-CLOCKS = {
-    "camera_front": Clock(1_200_000, 45_000_000, 5_000_000),
-    "camera_rear": Clock(-900_000, 45_000_000, 5_000_000),
-    "lidar_top": Clock(300_000, 30_000_000, 1_500_000),
-    "radar_front": Clock(-2_000_000, 20_000_000, 2_000_000),
-    "imu": Clock(0, 2_000_000, 400_000),
-    "gnss": Clock(0, 60_000_000, 8_000_000),
-    "can": Clock(500_000, 1_500_000, 300_000),
-}
-TOPICS = {
-    "camera_front": "/camera_front/image/compressed",
-    "camera_rear": "/camera_rear/image/compressed",
-    "lidar_top": "/lidar_top/points",
-    "radar_front": "/radar_front/tracks",
-    "imu": "/imu/data",
-    "gnss": "/gnss/fix",
-    "can": "/can/frames",
-}
-TYPES = {
-    "camera_front": "sensor_msgs/msg/CompressedImage",
-    "camera_rear": "sensor_msgs/msg/CompressedImage",
-    "lidar_top": "sensor_msgs/msg/PointCloud2",
-    "radar_front": "av_msgs/msg/RadarTracks",
-    "imu": "sensor_msgs/msg/Imu",
-    "gnss": "sensor_msgs/msg/NavSatFix",
-    "can": "can_msgs/msg/Frame",
-}
-RATES_HZ = {
-    "camera_front": 10.0, "camera_rear": 5.0, "lidar_top": 10.0, "radar_front": 13.0, "imu": 100.0, "gnss": 10.0,
-}  # fmt: skip
-# The beam looks backward when a turn starts and forward half a turn later: that is when the cameras expose.
-PHASES_S = {"camera_front": TURN_S / 2, "camera_rear": 0.0, "radar_front": 0.013, "imu": 0.002, "gnss": 0.02}
-INFO_RATE_HZ = 1.0
-
-
-@dataclass(frozen=True, order=True)
-class _Due:
-    """A message to be made: when it is logged decides the order in the file."""
-
-    log_ns: int
-    topic: str
-    index: int
-    role: str
-    true_ns: int
-    sensor_ns: int
 
 
 def drive_spec(script: DriveScript) -> DriveSpec:
@@ -127,35 +71,6 @@ def frame_poses() -> dict[str, Array]:
     return poses
 
 
-def _stamps(script: DriveScript, role: str, rate_hz: float, phase_s: float) -> Iterator[tuple[int, int]]:
-    """Index and true time in ns of every measurement of the recording."""
-    index = 0
-    while index / rate_hz + phase_s < script.seconds - 1e-9:
-        yield index, script.start_ns + round((index / rate_hz + phase_s) * 1e9)
-        index += 1
-
-
-def schedule(script: DriveScript) -> list[_Due]:
-    """All messages in the order of the log."""
-    rng = np.random.default_rng([script.seed, 21])
-    due: list[_Due] = [_Due(script.start_ns, "/tf_static", 0, "tf", script.start_ns, script.start_ns)]
-    for role, clock in CLOCKS.items():
-        rate = canbus.RATE_HZ if role == "can" else RATES_HZ[role]
-        for index, true_ns in _stamps(script, role, rate, PHASES_S.get(role, 0.0)):
-            delay = clock.latency_ns + round(float(rng.uniform(-1, 1)) * clock.jitter_ns)
-            # A turn can be sent only when it is complete.
-            done_ns = true_ns + (round(TURN_S * 1e9) if role == "lidar_top" else 0)
-            stamp = true_ns + clock.offset_ns
-            due.append(_Due(done_ns + delay, TOPICS[role], index, role, true_ns, stamp))
-    for camera in CAMERAS:
-        clock = CLOCKS[camera.role]
-        for index, true_ns in _stamps(script, camera.role, INFO_RATE_HZ, PHASES_S[camera.role]):
-            topic = f"/{camera.role}/camera_info"
-            stamp = true_ns + clock.offset_ns
-            due.append(_Due(true_ns + clock.latency_ns, topic, index, "info " + camera.role, true_ns, stamp))
-    return sorted(due)
-
-
 class _Vehicle:
     """Makes the messages that are due."""
 
@@ -166,7 +81,7 @@ class _Vehicle:
         self.truth = TruthLog()
         self.cameras: dict[str, Camera] = {camera.role: camera for camera in CAMERAS}
 
-    def make(self, due: _Due) -> list[Any]:
+    def make(self, due: Due) -> list[Any]:
         """The messages of one due measurement: several for CAN, one for all else."""
         t_s = (due.true_ns - self.script.start_ns) * 1e-9
         kind, _, role = due.role.rpartition(" ")
@@ -190,7 +105,7 @@ class _Vehicle:
         frames = canbus.frames(self.world, t_s, due.index, rng)
         return [messages.can_frame(due.sensor_ns, ident, data) for ident, data in frames]
 
-    def _image(self, due: _Due, t_s: float, rng: np.random.Generator) -> Any:
+    def _image(self, due: Due, t_s: float, rng: np.random.Generator) -> Any:
         import cv2
 
         frame = self.renderer.frame(self.cameras[due.role], t_s, rng)
@@ -200,7 +115,7 @@ class _Vehicle:
         return messages.jpeg_image(due.sensor_ns, due.role, data.reshape(-1))
 
 
-def _message_type(due: _Due) -> str:
+def _message_type(due: Due) -> str:
     if due.role == "tf":
         return "tf2_msgs/msg/TFMessage"
     return "sensor_msgs/msg/CameraInfo" if due.role.startswith("info ") else TYPES[due.role]

@@ -1,6 +1,6 @@
 """The road: a gently curved centreline with lanes, kerbs and sidewalks in (s, d) coordinates.
 
-s runs along the centreline in metres, d is the offset to its left. World frame: x, y in metres, z up, ground at 0.
+s runs along the centreline in metres, d is the offset to its left. World frame: metres, z up, ground at 0.
 Belongs here: geometry of the road. Does not belong here: what drives or stands on it.
 """
 

@@ -1,6 +1,6 @@
 """One camera image of the world, far things first, with the truth of what can be seen in it.
 
-Belongs here: order of painting. Does not belong here: how single things look, weather, what of them stays visible.
+Belongs here: order of painting. Does not belong here: how single things look, weather, what stays visible.
 """
 
 from __future__ import annotations

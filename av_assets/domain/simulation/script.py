@@ -1,6 +1,6 @@
 """What is to happen on a drive: conditions, traffic and scripted events, before anything is computed.
 
-Belongs here: the script as plain data. Does not belong here: motion, rendering, the ready-made scripts (samples).
+Belongs here: the script as plain data. Does not belong here: motion, rendering, ready-made scripts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Meshes of vehicles and buildings in their own frame (x forward, y left, z up, origin on the ground below the middle).
+"""Meshes of vehicles in their own frame: x forward, y left, z up, origin on the ground below the middle.
 
 Belongs here: shape and colour. Does not belong here: projection, placement, weather.
 """

@@ -28,7 +28,7 @@ Track = tuple[int, float, float, float, float]
 
 
 def radar(world: World, t_s: float, rng: np.random.Generator) -> list[Track]:
-    """Vehicles and pedestrians ahead: id, x, y of the nearest side (m) and relative velocity (m/s), radar axes."""
+    """Vehicles and people ahead: id, x, y of the nearest side (m), relative velocity (m/s), radar axes."""
     x, y, yaw = world.ego.pose(t_s)
     speed = float(world.ego.at("speed_mps", t_s))
     states = world.states(t_s)
@@ -57,7 +57,7 @@ def imu(world: World, t_s: float, rng: np.random.Generator) -> tuple[Array, Arra
 
 
 def gnss(world: World, t_s: float, rng: np.random.Generator) -> tuple[float, float, float]:
-    """Latitude, longitude (degrees) and altitude (m); the world frame is east, north at the region's origin."""
+    """Latitude, longitude (degrees), altitude (m); the world frame is east, north at the region's origin."""
     x, y, _ = world.ego.pose(t_s)
     x, y, up = np.array([x, y, 34.0]) + rng.normal(0, (0.3, 0.3, 0.6))
     return (*geodetic(world.script.region, float(x), float(y)), float(up))

@@ -34,7 +34,7 @@ def head(look: int) -> tuple[Image, Image]:
         crop = crop[:, ::-1]
     picture: Image = np.clip(crop, 0, 255).astype(np.uint8)
     alpha = np.zeros(picture.shape[:2], np.uint8)
-    h, w = alpha.shape[0], alpha.shape[1]
+    h, w = 164, 134
     cv2.ellipse(alpha, (w // 2, h // 2), (w // 2 - 2, h // 2 - 1), 0, 0, 360, (255,), -1)
     return np.ascontiguousarray(picture), alpha
 
@@ -88,7 +88,7 @@ def grain(seed: int) -> Image:
 
 @lru_cache(maxsize=8)
 def sensor_noise(seed: int, sigma: float, height: int, width: int) -> tuple[Image, Image]:
-    """Positive and negative parts of grey noise, larger than the image so that a random window can be taken."""
+    """Positive and negative parts of grey noise, larger than the image to take windows from."""
     rng = np.random.default_rng([seed, 12])
     noise = np.rint(rng.normal(0, sigma, (height + 64, width + 64)))
     noise = np.repeat(noise[:, :, None], 3, axis=2) + rng.normal(0, sigma * 0.5, (height + 64, width + 64, 3))

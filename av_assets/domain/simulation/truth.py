@@ -1,4 +1,4 @@
-"""What really happened: windows of events, trajectories, boxes, faces and plates, clocks; written beside the drive.
+"""What really happened: windows of events, trajectories, boxes, faces and plates, clocks.
 
 Belongs here: truth as tables. Does not belong here: anything a vehicle could measure.
 """
@@ -51,7 +51,7 @@ EVENTS = pa.schema([
 
 @dataclass(frozen=True)
 class EventWindow:
-    """An event from `start_ns` to `end_ns` (true time); `object_id` is -1 where no other vehicle takes part."""
+    """An event from `start_ns` to `end_ns` (true time); `object_id` is -1 where only the ego takes part."""
 
     kind: str
     start_ns: int
@@ -71,7 +71,7 @@ def event_windows(world: World) -> tuple[EventWindow, ...]:
 
     harsh_brake: acceleration stays at or below -3.5 m/s2 for at least 1 s.
     cut_in: from 0.1 m off its own lane centre until 0.1 m from that of the ego lane.
-    stationary_hazard: a vehicle in the path stands (< 0.5 m/s) and v^2 / (2 d) >= 3 m/s2, d from the front bumper.
+    stationary_hazard: a vehicle in the path stands (< 0.5 m/s) and v^2 / (2 d) >= 3 m/s2, d from the bumper.
     disengagement: from the edge 1 -> 0 until the automation drives again or the recording ends.
     """
     ego, script = world.ego, world.script
@@ -130,7 +130,8 @@ def _state(
 ) -> dict[str, Any]:  # fmt: skip
     return {
         "time_ns": ns, "object_id": ident, "cls": cls, "x_m": pose[0], "y_m": pose[1], "yaw_rad": pose[2],
-        "vx_mps": motion[0], "vy_mps": motion[1], "length_m": size[0], "width_m": size[1], "height_m": size[2],
+        "vx_mps": motion[0], "vy_mps": motion[1],
+        "length_m": size[0], "width_m": size[1], "height_m": size[2],
         "ego_x_m": float(local[0]), "ego_y_m": float(local[1]),
     }  # fmt: skip
 
@@ -157,7 +158,8 @@ class TruthLog:
         """`boxes`, `drivable`, `privacy`, `events`, `trajectories` as parquet, and `clocks.json`."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, rows, schema in (
-            ("boxes", self.boxes, BOXES), ("drivable", self.drivable, DRIVABLE), ("privacy", self.privacy, PRIVACY),
+            ("boxes", self.boxes, BOXES), ("drivable", self.drivable, DRIVABLE),
+            ("privacy", self.privacy, PRIVACY),
             ("events", [vars(w) for w in event_windows(world)], EVENTS),
         ):  # fmt: skip
             rows = sorted(rows, key=lambda r: (r.get("sensor_ns", r.get("start_ns", 0)), r.get("role", "")))

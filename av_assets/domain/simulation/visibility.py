@@ -1,4 +1,4 @@
-"""What of the painted things stays visible: boxes of objects, faces and plates, read from the id of every pixel.
+"""What stays visible: boxes of objects, faces and plates, read from the id of every pixel.
 
 Belongs here: visibility. Does not belong here: painting.
 """
@@ -21,7 +21,7 @@ FACE_MIN_PX, PLATE_MIN_WIDTH_PX = 8.0, 12.0
 
 @dataclass(frozen=True)
 class Box:
-    """A visible object: the tight box of its visible pixels, and how much of it is hidden or outside the image."""
+    """A visible object: tight box of its visible pixels, how much is hidden or outside the image."""
 
     object_id: int
     cls: str

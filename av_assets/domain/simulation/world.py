@@ -2,7 +2,7 @@
 
 Other vehicles of the ego lane are the ego motion shifted in time and distance (G. F. Newell, "A simplified
 car-following theory", 2002): physically consistent and free of collisions.
-Belongs here: the assembled world and its states. Does not belong here: who is put into it (traffic), how it looks.
+Belongs here: the assembled world and its states. Does not belong here: who is put into it, how it looks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SIZES_M = {
 
 @dataclass(frozen=True)
 class Actor:
-    """Something that is detected: a vehicle, a pedestrian or a cone; `s_m` and `d_m` follow the grid of the ego."""
+    """Something that is detected: vehicle, pedestrian or cone; `s_m` and `d_m` follow the grid of the ego."""
 
     object_id: int
     cls: str

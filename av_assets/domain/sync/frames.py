@@ -60,7 +60,11 @@ class CameraFrames:
         groups = np.unique(np.searchsorted(self._starts, index[found], side="right") - 1)
         self._hold(range(int(groups[0]), int(groups[-1]) + 1))
         table = pa.concat_tables([self._held[group] for group in sorted(self._held)])
-        picked = table.take(pa.array(index - self._starts[groups[0]], mask=~found))
+        local = index - self._starts[groups[0]]
+        if found.all() and np.array_equal(local, np.arange(local[0], local[0] + len(local))):
+            picked = table.slice(int(local[0]), len(local))  # the usual case, without a copy
+        else:
+            picked = table.take(pa.array(local, mask=~found))
         return {name: picked[name].combine_chunks() for name in _COLUMNS}
 
     def _hold(self, groups: range) -> None:

@@ -95,8 +95,11 @@ def residual_png(report: Mapping[str, Any]) -> bytes:
     from matplotlib.figure import Figure
 
     streams = sorted(report["streams"].items())
-    figure = Figure(
-        figsize=(7.5, 0.6 + 1.35 * max(len(streams), 1)), dpi=_PIXELS_PER_INCH, layout="constrained"
+    height_in = 0.7 + 1.3 * max(len(streams), 1)
+    figure = Figure(figsize=(7.5, height_in), dpi=_PIXELS_PER_INCH)
+    # Fixed margins: an automatic layout draws everything twice.
+    figure.subplots_adjust(
+        left=0.17, right=0.98, top=1 - 0.55 / height_in, bottom=0.45 / height_in, hspace=0.6
     )
     FigureCanvasAgg(figure)
     figure.suptitle(f"{report['drive']}: residual to the expected phase", fontsize=10)
@@ -123,4 +126,4 @@ def _draw(axis: Any, role: str, stream: Mapping[str, Any]) -> None:
     axis.set_title(f"{told}, tolerance {stream['tolerance_ns'] / 1e6:.0f} ms", fontsize=7, loc="right", pad=2)
     axis.tick_params(labelsize=7)
     axis.set_yticks([])
-    axis.set_xlabel("ms", fontsize=7)
+    axis.set_xlabel("ms", fontsize=7, labelpad=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,13 +10,23 @@ import pyarrow.parquet as pq
 from av_assets.domain.catalog.rows import catalog_rows
 from av_assets.domain.logs.drive_spec import DriveSpec
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 START = 1_748_851_200_000_000_000  # 2025-06-02 08:00 UTC
 
 
 def _clip(path: Path, number: int, speeds: list[float | None], position: bool) -> Path:
-    signals = [{"speed_mps": s} | ({"latitude_deg": 48.1, "longitude_deg": 11.5} if position else {}) for s in speeds]
+    signals = [
+        {"speed_mps": s} | ({"latitude_deg": 48.1, "longitude_deg": 11.5} if position else {}) for s in speeds
+    ]
     rows = [
-        {"clip_id": f"d/{number:05d}", "ref_ns": START + i * 10**8, "signals": row, "camera_front": {"valid": i % 2 == 0}}
+        {
+            "clip_id": f"d/{number:05d}",
+            "ref_ns": START + i * 10**8,
+            "signals": row,
+            "camera_front": {"valid": i % 2 == 0},
+        }
         for i, row in enumerate(signals)
     ]
     pq.write_table(pa.Table.from_pylist(rows), path)
@@ -25,11 +35,15 @@ def _clip(path: Path, number: int, speeds: list[float | None], position: bool) -
 
 def _rows(clips: list[Path]) -> dict[str, pa.Table]:
     report = {
-        "start_ns": START, "end_ns": START + 10**10, "messages": 7,
+        "start_ns": START,
+        "end_ns": START + 10**10,
+        "messages": 7,
         "streams": {"camera_front": {"topic": "/c", "kind": "camera", "messages": 4, "median_rate_hz": 10.0}},
     }
     sync = {"streams": {"camera_front": {"matched": 4, "residual_ns": {"p95": 5}}}}
-    return catalog_rows("d", DriveSpec(drive="d", conditions={"weather": "rain"}), clips, report, sync, {"raw_logs": "x"})
+    return catalog_rows(
+        "d", DriveSpec(drive="d", conditions={"weather": "rain"}), clips, report, sync, {"raw_logs": "x"}
+    )
 
 
 def test_a_drive_is_one_row_with_the_sun_in_it(tmp_path: Path) -> None:

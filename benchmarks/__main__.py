@@ -1,0 +1,67 @@
+"""`python -m benchmarks [NAME ...]`: one table of ratios, measured in one run.
+
+Belongs here: choosing, running and reporting. Does not belong here: any measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import dagster_overhead, ingest, loading, sync
+from benchmarks.figures import Figure, Say, Settings
+from benchmarks.report import machine, show, write_json
+
+PIECES: dict[str, Callable[[Settings, Say], list[Figure]]] = {
+    "ingest": ingest.run,
+    "sync": sync.run,
+    "dagster": dagster_overhead.run,
+    "load": loading.run,
+    "memory": loading.memory,
+}
+USUAL = ("ingest", "sync", "dagster", "load")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 1 only with --strict, where a target was missed."""
+    chosen = _parser().parse_args(arguments)
+    console, progress = Console(), Console(stderr=True)
+    about = machine(chosen.work or Path(tempfile.gettempdir()))
+    figures: list[Figure] = []
+    for name in chosen.names or USUAL:
+        with tempfile.TemporaryDirectory(prefix="bench-", dir=chosen.work) as folder:
+            settings = Settings(Path(folder), chosen.repeats, chosen.size_mb * 1_000_000)
+            figures += _measured(name, settings, progress)
+    show(figures, console)
+    if chosen.json:
+        write_json(figures, about, chosen.json)
+    return int(chosen.strict and any(figure.met is False for figure in figures))
+
+
+def _measured(name: str, settings: Settings, progress: Console) -> list[Figure]:
+    """Run one piece under a spinner, where somebody is looking."""
+    spinner = progress.status(name) if progress.is_terminal else nullcontext()
+    with spinner as status:
+        return PIECES[name](settings, lambda what: status.update(f"{name}: {what}") if status else None)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *PIECES],
+                        help=f"of {', '.join(PIECES)}; default: {', '.join(USUAL)}")  # fmt: skip
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
+    parser.add_argument("--strict", action="store_true", help="fail where a target is missed")
+    parser.add_argument("--repeats", type=int, default=0, metavar="N", help="instead of each benchmark's own number")
+    parser.add_argument("--size-mb", type=int, default=1000, metavar="MB", help="of recordings to ingest")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="folder on the disk to measure; default: temporary")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""What a benchmark hands over: a figure, its target, and the samples that it was made from.
+
+Belongs here: figures and how contenders take turns. Does not belong here: what is measured, how it is shown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+Say = Callable[[str], None]
+"""Progress in words; shown in a terminal only."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the person who runs the benchmarks may choose.
+
+    Attributes:
+        work: an empty folder on the disk that is to be measured.
+        repeats: how often every contender runs; 0 leaves it to each benchmark.
+        ingest_bytes: size of the recordings to ingest.
+    """
+
+    work: Path
+    repeats: int = 0
+    ingest_bytes: int = 1_000_000_000
+
+    def times(self, usual: int) -> int:
+        return self.repeats or usual
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the report.
+
+    Attributes:
+        name: stable key, `ingest` or `load.rss`.
+        measured: what was divided by what, or what was timed.
+        value: the figure, in `unit`.
+        unit: "x" for a ratio, else the unit.
+        target: the value must not be above this; None where the figure only informs.
+        samples: contender -> one value per repeat, in the order they were taken.
+        parts: where the time of our side went, in seconds of the last repeat.
+        note: what a reader must know to judge the figure.
+    """
+
+    name: str
+    measured: str
+    value: float
+    unit: str
+    target: float | None
+    samples: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    parts: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """None where there is no target."""
+        return None if self.target is None else self.value <= self.target
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name, "measured": self.measured, "value": self.value, "unit": self.unit,
+            "target": self.target, "met": self.met, "samples": {k: list(v) for k, v in self.samples.items()},
+            "parts_s": dict(self.parts), "note": self.note,
+        }  # fmt: skip
+
+
+def take_turns(
+    ours: tuple[str, Callable[[], None]], peer: tuple[str, Callable[[], None]], repeats: int, say: Say
+) -> dict[str, list[float]]:
+    """Seconds of each contender, A B A B: what else the machine does meanwhile hits both alike."""
+    seconds: dict[str, list[float]] = {ours[0]: [], peer[0]: []}
+    for number in range(repeats):
+        for name, run in (ours, peer):
+            say(f"{name}, {number + 1} of {repeats}")
+            started = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def paired_ratio(samples: Mapping[str, Sequence[float]]) -> float:
+    """Median of the ratios of neighbours, first contender over second: a slow minute cancels out."""
+    ours, peer = samples.values()
+    return median(a / b for a, b in zip(ours, peer, strict=True))

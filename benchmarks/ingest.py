@@ -1,0 +1,89 @@
+"""Landing a drive in the lake, against what a person would type: cp, sync, sha256sum.
+
+Ours copies, verifies every declared SHA-256, stores under digests and writes a manifest; the peer copies the same
+files, syncs them and verifies the same SHA256SUMS. Both end with the bytes on disk and read sources that the page
+cache holds. Reflinks are off: a clone would move no bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from av_assets.domain.logs.drive_spec import MARKER_FILE, SPEC_FILE
+from av_assets.domain.logs.landing import SUMS_FILE
+from benchmarks.figures import Figure, Say, Settings, paired_ratio, take_turns
+from benchmarks.report import file_system
+
+TARGET = 0.8
+REPEATS = 5
+FILES = 4
+DRIVE = "veh001-20250601t080000z"
+BLOCK_BYTES = 8 << 20
+
+
+def run(settings: Settings, say: Say) -> list[Figure]:
+    """`ingest`: seconds of the raw_logs asset's own work over seconds of the shell's."""
+    landing, parts = settings.work / "landing", dict[str, float]()
+    say("writing recordings")
+    folder = _recordings(landing / DRIVE, settings.ingest_bytes)
+    os.sync()
+    ours = partial(_into_lake, landing, settings.work / "lake", parts)
+    peer = partial(_by_shell, folder, settings.work / "copied")
+    samples = take_turns(("lake", ours), ("shell", peer), settings.times(REPEATS), say)
+    kind = file_system(settings.work)
+    note = f"{settings.ingest_bytes / 1e9:.2f} GB in {FILES} incompressible files on {kind}, sources in the page cache"
+    if kind == "tmpfs":
+        note += "; this is memory, not a disk: choose another folder with --work"
+    measured = "lake ingest with verification / cp + sync + sha256sum -c"
+    return [Figure("ingest", measured, paired_ratio(samples), "x", TARGET, samples, parts, note)]
+
+
+def _recordings(folder: Path, size: int) -> Path:
+    """A complete landed drive; os.urandom, since a disk or a file system might compress anything else."""
+    folder.mkdir(parents=True)
+    names = [f"recording_{number}.mcap" for number in range(FILES)]
+    lines = [f"{_random_file(folder / name, size // FILES)}  {name}\n" for name in names]
+    (folder / SUMS_FILE).write_text("".join(lines))
+    (folder / SPEC_FILE).write_text(f"schema: 1\ndrive: {DRIVE}\nvehicle: veh001\nlogs: [{', '.join(names)}]\n")
+    (folder / MARKER_FILE).touch()
+    return folder
+
+
+def _random_file(path: Path, size: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for start in range(0, size, BLOCK_BYTES):
+            block = os.urandom(min(BLOCK_BYTES, size - start))
+            digest.update(block)
+            file.write(block)
+    return digest.hexdigest()
+
+
+def _into_lake(landing: Path, root: Path, parts: dict[str, float]) -> None:
+    # The asset's own function, so that what is measured is what runs; the asset adds Dagster (see dagster_overhead).
+    from av_assets.foundations.ingestion import _ingest
+    from resources.landing import Landing
+    from resources.lake import Lake
+
+    shutil.rmtree(root, ignore_errors=True)
+    lake = Lake(uri=root.as_uri(), scratch=str(root / "scratch"))
+    made = _ingest(lake, Landing(path=str(landing)), "1", DRIVE)
+    assert len(made.manifest.files) == FILES + 2  # and drive.yaml and SHA256SUMS
+    parts.update(_rounded(made.seconds))
+
+
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {part: round(value, 3) for part, value in seconds.items()}
+
+
+def _by_shell(folder: Path, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    command = f'cp --reflink=never "$1"/* "$2" && sync "$2"/* && cd "$2" && sha256sum --quiet -c {SUMS_FILE}'
+    subprocess.run(["sh", "-c", command, "sh", str(folder), str(target)], check=True)

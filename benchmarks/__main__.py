@@ -8,15 +8,18 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from benchmarks import dagster_overhead, ingest, loading, sync
 from benchmarks.figures import Figure, Say, Settings
 from benchmarks.report import machine, show, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 PIECES: dict[str, Callable[[Settings, Say], list[Figure]]] = {
     "ingest": ingest.run,

@@ -8,9 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Say = Callable[[str], None]
 """Progress in words; shown in a terminal only."""
@@ -72,13 +74,22 @@ class Figure:
 
 
 def take_turns(
-    ours: tuple[str, Callable[[], None]], peer: tuple[str, Callable[[], None]], repeats: int, say: Say
+    ours: tuple[str, Callable[[], None]],
+    peer: tuple[str, Callable[[], None]],
+    repeats: int,
+    say: Say,
+    reset: Callable[[], None] = lambda: None,
 ) -> dict[str, list[float]]:
-    """Seconds of each contender, A B A B: what else the machine does meanwhile hits both alike."""
+    """Seconds of each contender, A B A B: what else the machine does meanwhile hits both alike.
+
+    Args:
+        reset: clears away what the contender before left; not timed.
+    """
     seconds: dict[str, list[float]] = {ours[0]: [], peer[0]: []}
     for number in range(repeats):
         for name, run in (ours, peer):
             say(f"{name}, {number + 1} of {repeats}")
+            reset()
             started = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - started)

@@ -11,14 +11,17 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from av_assets.domain.logs.drive_spec import MARKER_FILE, SPEC_FILE
 from av_assets.domain.logs.landing import SUMS_FILE
 from benchmarks.figures import Figure, Say, Settings, paired_ratio, take_turns
 from benchmarks.report import file_system
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 TARGET = 0.8
 REPEATS = 5
@@ -32,10 +35,11 @@ def run(settings: Settings, say: Say) -> list[Figure]:
     landing, parts = settings.work / "landing", dict[str, float]()
     say("writing recordings")
     folder = _recordings(landing / DRIVE, settings.ingest_bytes)
-    os.sync()
-    ours = partial(_into_lake, landing, settings.work / "lake", parts)
-    peer = partial(_by_shell, folder, settings.work / "copied")
-    samples = take_turns(("lake", ours), ("shell", peer), settings.times(REPEATS), say)
+    lake, copied = settings.work / "lake", settings.work / "copied"
+    ours = partial(_into_lake, landing, lake, parts)
+    peer = partial(_by_shell, folder, copied)
+    reset = partial(_reset, lake, copied)
+    samples = take_turns(("lake", ours), ("shell", peer), settings.times(REPEATS), say, reset)
     kind = file_system(settings.work)
     note = f"{settings.ingest_bytes / 1e9:.2f} GB in {FILES} incompressible files on {kind}, sources in the page cache"
     if kind == "tmpfs":
@@ -65,13 +69,18 @@ def _random_file(path: Path, size: int) -> str:
     return digest.hexdigest()
 
 
+def _reset(*folders: Path) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    os.sync()  # nobody pays for what somebody else left to be written
+
+
 def _into_lake(landing: Path, root: Path, parts: dict[str, float]) -> None:
     # The asset's own function, so that what is measured is what runs; the asset adds Dagster (see dagster_overhead).
     from av_assets.foundations.ingestion import _ingest
-    from resources.landing import Landing
     from resources.lake import Lake
+    from resources.landing import Landing
 
-    shutil.rmtree(root, ignore_errors=True)
     lake = Lake(uri=root.as_uri(), scratch=str(root / "scratch"))
     made = _ingest(lake, Landing(path=str(landing)), "1", DRIVE)
     assert len(made.manifest.files) == FILES + 2  # and drive.yaml and SHA256SUMS
@@ -83,7 +92,6 @@ def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
 
 
 def _by_shell(folder: Path, target: Path) -> None:
-    shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
     command = f'cp --reflink=never "$1"/* "$2" && sync "$2"/* && cd "$2" && sha256sum --quiet -c {SUMS_FILE}'
     subprocess.run(["sh", "-c", command, "sh", str(folder), str(target)], check=True)

@@ -62,19 +62,18 @@ def memory(settings: Settings, say: Say) -> list[Figure]:
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
     say("starting webserver, daemon and code server")
     started = time.perf_counter()
-    with Platform(prepare(), _free_port()) as platform:
+    with Platform(prepare(), _free_port()):
         up_s = time.perf_counter() - started
         say("waiting for it to come to rest")
         time.sleep(SETTLE_S)
-        assert platform.process_id is not None
-        held = resident_mb(platform.process_id)
+        held = resident_mb_below(os.getpid())
     values = {name: [mb] for name, mb in held.items()}
     note = f"shared pages count once per process; up after {up_s:.1f} s"
     return [Figure("memory", "webserver + daemon + code server at rest", sum(held.values()), "MB", None, values, note=note)]
 
 
-def resident_mb(root: int) -> dict[str, float]:
-    """Resident memory of a process and all below it, by what each was started as."""
+def resident_mb_below(root: int) -> dict[str, float]:
+    """Resident memory of all descendants of a process, by what each was started as."""
     listing = subprocess.run(
         ["ps", "-eo", "pid=,ppid=,rss=,args="], check=True, stdout=subprocess.PIPE, text=True
     ).stdout
@@ -86,7 +85,7 @@ def resident_mb(root: int) -> dict[str, float]:
             break
         inside = grown
     for pid, _, kib, args in rows:
-        if int(pid) in inside:
+        if int(pid) in inside and int(pid) != root:
             name = _role(args)
             held[name] = held.get(name, 0.0) + int(kib) * 1024 / 1e6
     return held
@@ -94,7 +93,7 @@ def resident_mb(root: int) -> dict[str, float]:
 
 def _role(args: str) -> str:
     roles = (("dagster_webserver", "webserver"), ("dagster._daemon", "daemon"), ("grpc", "code server"))
-    return next((role for mark, role in roles if mark in args), "others")
+    return next((role for mark, role in roles if mark in args), "parent")
 
 
 def _free_port() -> int:

@@ -9,15 +9,18 @@ import json
 import os
 import platform
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks.figures import Figure
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from benchmarks.figures import Figure
 
 SCHEMA = 1
 

@@ -6,13 +6,17 @@ that nothing is decoded. Neither side syncs to disk (the lake does that when it 
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import ExitStack
 from functools import partial
 from itertools import chain, repeat
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.figures import Figure, Say, Settings, paired_ratio, take_turns
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TARGET = 2.0
 REPEATS = 5
@@ -33,7 +37,7 @@ def run(settings: Settings, say: Say) -> list[Figure]:
     ours()
     written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     floor = partial(read_and_write, drive / "recording", written, settings.work / "floor.bin")
-    samples = take_turns(("synchronize", ours), ("floor", floor), settings.times(REPEATS), say)
+    samples = take_turns(("synchronize", ours), ("floor", floor), settings.times(REPEATS), say, os.sync)
     note = (
         f"{SECONDS:.0f} s of drive, {_size(drive) / 1e6:.0f} MB in, {written / 1e6:.0f} MB out, {frames} pictures; "
         "the floor is rosbags' Reader over all messages and one write of as many bytes"

@@ -70,6 +70,7 @@ class AutolabelPolicy(Policy):
     points_for_full_score: Annotated[int, Field(ge=1)]
     min_score: Share = Field(description="labels below never leave the labeller")
     min_box_px: Positive
+    min_inside_share: Share = Field(description="boxes of which less is in the picture are not labelled")
     track_gate_m: Positive = Field(description="distance from the predicted place at which a track may go on")
     track_max_speed_mps: Positive = Field(
         description="relative speed of a track whose speed is not known yet"

@@ -1,4 +1,6 @@
-"""When a change of the incoming data is drift. Bands and corrections are those of Yurdakul (2018) around the PSI."""
+"""When a change of the incoming data is drift. Bands and corrections are those of Yurdakul (2018) around
+the PSI.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from av_assets.policies import Policy
 
 
 class DriftPolicy(Policy):
-    """Numbers of the drift report; an alarm needs all of: large PSI, above the size limit, significant after BH."""
+    """Numbers of the drift report; an alarm needs all of: large PSI, above the size limit, significant
+    after BH.
+    """
 
     name: ClassVar[str] = "drift"
     bins: Annotated[int, Field(ge=2, le=100)] = Field(description="quantile bins, fixed by the reference")

@@ -1,5 +1,5 @@
-"""How a golden dataset is split, sliced and checked. The salt decides which drive lands where: never change it
-after a dataset was published, or drives that a model was trained on move into its test split."""
+"""How a golden dataset is split, sliced and checked. The salt decides which drive lands where: never
+change it after a dataset was published, or drives that a model was trained on move into its test split."""
 
 from __future__ import annotations
 

@@ -73,10 +73,6 @@ class Story:
         tags = {DATA_VERSION_TAG: content, CODE_VERSION_TAG: code}
         self.instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=drive, tags=tags))
 
-    def ran(self, drive: str, content: str = "v1", code: str = "1") -> None:
-        for asset in CHAIN:
-            self.made(asset, drive, content, code)
-
     def checked(self, passed: bool) -> None:
         self.instance.report_runless_asset_event(
             dg.AssetCheckEvaluation(dg.AssetKey("drift"), "inputs_do_not_drift", passed, {})
@@ -227,7 +223,7 @@ class TestOnChangedContent:
         story.land(*names)
         assert story.look(defs) == {pair for name in names for pair in whole(name)}
         for name in names:
-            story.ran(name)
+            assert _materialize(defs, story, CHAIN, name)
         assert story.look(defs) == set()
         return defs
 
@@ -252,7 +248,7 @@ class TestUpdateDuringARun:
         story.look(defs)
         story.land(ONE)
         assert story.look(defs) == whole(ONE)
-        story.ran(ONE)
+        assert _materialize(defs, story, CHAIN, ONE)
         assert [story.look(defs) for _ in range(2)] == [set(), set()]
         run = _start(story, defs, ONE)
         story.made("logs", ONE, "v2")

@@ -1,8 +1,8 @@
 """The plan of a golden dataset: who is in, in which split, on which slices, under which version.
 
 Belongs here: planning and `dataset.json`. Does not belong here: copying shards, publishing, reading tables.
-The version is a digest of the member digests and the spec: the same members give the same version in any order,
-and one changed label gives another.
+The version is a digest of the member digests and the spec: the same members give the same version in any
+order, and one changed label gives another.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Does a split leak into another: the same drive twice, the same content under two ids, clips that look alike.
+"""Does a split leak into another: the same drive twice, the same content under two ids, clips that look
+alike.
 
 Belongs here: the checks. Does not belong here: what to do about a leak; similarity search over a fleet.
 """
@@ -34,7 +35,9 @@ class Leak:
 
 
 def shared_drives(members: Sequence[tuple[str, Split, str]]) -> list[Leak]:
-    """Leaks among (drive, split, content digest): a drive in two splits, or equal content under two drives."""
+    """Leaks among (drive, split, content digest): a drive in two splits, or equal content under two
+    drives.
+    """
     leaks = []
     for kind, column in (("shared_drive", 0), ("same_content", 2)):
         groups: dict[str, list[tuple[str, Split, str]]] = defaultdict(list)
@@ -56,8 +59,8 @@ def near_duplicates(
 ) -> list[Leak]:
     """Pairs of clips of different splits with cosine similarity of at least `cosine`, most alike first.
 
-    `embeddings` maps drives to tables with `clip_id` and `embedding` (list<float>); drives without a split are
-    skipped. Comparison is exact, in blocks: memory stays at BLOCK x BLOCK similarities.
+    `embeddings` maps drives to tables with `clip_id` and `embedding` (list<float>); drives without a split
+    are skipped. Comparison is exact, in blocks: memory stays at BLOCK x BLOCK similarities.
     """
     sides = {split: _stack(embeddings, splits, split) for split in SPLITS}
     found: list[Leak] = []

@@ -1,6 +1,7 @@
 """Slices: saved predicates over the tags of members, and whether they hold enough to prove anything.
 
-Belongs here: evaluation of predicates. Does not belong here: where tags come from, the predicates themselves (policy).
+Belongs here: evaluation of predicates. Does not belong here: where tags come from, the predicates
+themselves (policy).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which split a drive belongs to: a salted hash of its id against fixed thresholds.
 
-The place of a drive depends on its id and the policy alone, so adding or removing drives never moves another one.
-The price is that shares hold only on average.
+The place of a drive depends on its id and the policy alone, so adding or removing drives never moves
+another one. The price is that shares hold only on average.
 Belongs here: that function. Does not belong here: counting, slicing, leakage.
 """
 

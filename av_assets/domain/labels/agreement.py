@@ -1,6 +1,7 @@
 """How far two people agree on the boxes of the same frames.
 
-Belongs here: matched agreement and Cohen's kappa. Does not belong here: what is done about disagreement (review).
+Belongs here: matched agreement and Cohen's kappa. Does not belong here: what is done about disagreement
+(review).
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class Agreement:
 
     Attributes:
         share: objects drawn by both with one class, of all objects. 1 where there are none.
-        kappa: Cohen's kappa over classes and "none" (drawn by the other only). Both drawing nothing at a place is
+        kappa: Cohen's kappa over classes and "none" (drawn by the other only). Both drawing nothing at a
+        place is
             not an item, so kappa is a bit too low rather than too high. None where it is not defined.
         mean_iou: of matched boxes.
     """
@@ -72,7 +74,9 @@ def agreement(pairs: Iterable[Pair]) -> Agreement:
 
 
 def cohen_kappa(table: npt.ArrayLike) -> float | None:
-    """Cohen's kappa (1960) of a square table of counts (K, K); None where chance alone explains everything."""
+    """Cohen's kappa (1960) of a square table of counts (K, K); None where chance alone explains
+    everything.
+    """
     counts = np.asarray(table, dtype=np.float64)
     total = counts.sum()
     if total == 0:

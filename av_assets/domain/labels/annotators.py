@@ -1,7 +1,8 @@
 """Simulated people who draw boxes: they start from auto-labels, err as their profile says, and take time.
 
-They stand in where no annotation service is connected, so that the whole loop runs and its checks have something to
-find. Belongs here: one person, one frame. Does not belong here: who gets which frame, agreement (review).
+They stand in where no annotation service is connected, so that the whole loop runs and its checks have
+something to find. Belongs here: one person, one frame. Does not belong here: who gets which frame,
+agreement (review).
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ HIDDEN = 0.4
 class DrawnBox:
     """A box in a picture: x1, y1, x2, y2 in pixels; `object_id` links boxes of one object over time.
 
-    Auto-labels and wrong boxes have the object id -1; `auto` is the row of the auto-label it was made from, or -1.
+    Auto-labels and wrong boxes have the object id -1; `auto` is the row of the auto-label it was made
+    from, or -1.
     """
 
     cls: str

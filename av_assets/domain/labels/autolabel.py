@@ -1,7 +1,7 @@
 """Auto-labels of one drive: the lidar proposes boxes and drivable area for the front camera.
 
-Belongs here: the pass over a drive and its bundle. Does not belong here: each step (lidar_objects, drivable, tracking),
-what people make of it (review).
+Belongs here: the pass over a drive and its bundle. Does not belong here: each step (lidar_objects,
+drivable, tracking), what people make of it (review).
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class _Labeller:
         return [row for row in rows if row is not None], self._mask(frame, edges, plane, objects)
 
     def _row(self, frame: LabelFrame, thing: LidarObject, number: int) -> dict[str, Any] | None:
-        box = self.view.picture_box(thing.box)
+        box = self.view.picture_box(thing.box, self.policy.min_inside_share)
         if box is None or min(box[2] - box[0], box[3] - box[1]) < self.policy.min_box_px:
             return None
         corners = dict(zip(("x1", "y1", "x2", "y2"), (round(v, 2) for v in box), strict=True))

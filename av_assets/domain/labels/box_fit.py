@@ -44,7 +44,9 @@ class Box3D:
         return np.concatenate([low, high])
 
     def outline(self, per_edge: int = 8) -> Floats:
-        """(12 * per_edge, 3) points along all edges, so that a box that is partly behind a camera still projects."""
+        """(12 * per_edge, 3) points along all edges, so that a box that is partly behind a camera still
+        projects.
+        """
         corners = self.corners()
         pairs = [(i, (i + 1) % 4) for i in range(4)]
         pairs += [(a + 4, b + 4) for a, b in pairs] + [(i, i + 4) for i in range(4)]
@@ -55,8 +57,8 @@ class Box3D:
 def fit_yaw(xy: Floats) -> float:
     """Direction of the sides of a cluster (N, 2), in (-45, 45] degrees of the ego axis.
 
-    The closeness criterion (Zhang, Xu, Dong and Dolan, "Efficient L-shape fitting", 2017): sides run close to points.
-    With few points only small angles are tried, because most vehicles nearby follow the road.
+    The closeness criterion (Zhang, Xu, Dong and Dolan, "Efficient L-shape fitting", 2017): sides run close
+    to points. With few points only small angles are tried, because most vehicles nearby follow the road.
     """
     yaws = ALL_YAWS_RAD if len(xy) >= FREE_YAW_POINTS else ALIGNED_YAWS_RAD
     c, s = np.cos(yaws), np.sin(yaws)
@@ -74,7 +76,9 @@ def _to_edge(values: Floats) -> Floats:
 
 
 def fit_vehicle(xy: Floats, sensor_xy: Floats, ground_m: float, height_m: float, kind: VehicleKind) -> Box3D:
-    """Box of a vehicle whose near faces are seen: length and width grow away from the sensor to those of `kind`."""
+    """Box of a vehicle whose near faces are seen: length and width grow away from the sensor to those of
+    `kind`.
+    """
     yaw = fit_yaw(xy)
     axes = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
     low, high = (xy @ axes.T).min(axis=0), (xy @ axes.T).max(axis=0)
@@ -106,7 +110,9 @@ def _grow(low: float, high: float, size: float, eye: float) -> tuple[float, floa
 def fit_upright(
     xy: Floats, sensor_xy: Floats, ground_m: float, height_m: float, size_m: tuple[float, float, float]
 ) -> Box3D:
-    """Box of a pedestrian or cone: the seen face is the near half, so the centre lies a bit behind the points."""
+    """Box of a pedestrian or cone: the seen face is the near half, so the centre lies a bit behind the
+    points.
+    """
     middle = (xy.min(axis=0) + xy.max(axis=0)) / 2
     ray = middle - sensor_xy
     ray = ray / max(float(np.hypot(*ray)), 1e-6)

@@ -1,4 +1,5 @@
-"""The frames of a drive that are labelled: times of the camera and points of the lidar, without decoding pictures.
+"""The frames of a drive that are labelled: times of the camera and points of the lidar, without decoding
+pictures.
 
 Belongs here: reading clips for labelling. Does not belong here: pictures, geometry.
 """

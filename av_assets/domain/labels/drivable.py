@@ -1,8 +1,8 @@
 """Drivable area in the picture: the road as the lidar sees it, less what stands on it.
 
-Asphalt is darker to a lidar than kerb, sidewalk and grass, and paint is brighter than all: the road is the dark strip
-that the vehicle stands on. Its two edges are parabolas in the ego frame, a row of cones closes what lies behind it.
-Belongs here: edges and mask. Does not belong here: objects themselves.
+Asphalt is darker to a lidar than kerb, sidewalk and grass, and paint is brighter than all: the road is the
+dark strip that the vehicle stands on. Its two edges are parabolas in the ego frame, a row of cones closes
+what lies behind it. Belongs here: edges and mask. Does not belong here: objects themselves.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ EDGE_POINTS = 2
 def road_edges(points_ego: Floats, plane: Floats, policy: AutolabelPolicy) -> tuple[Floats, Floats] | None:
     """Coefficients (c0, c1, c2) of y(x) of the left and right edge, ego frame; None where no road is seen.
 
-    points_ego (N, 4) with intensity. In bins along x the edge is half way between the last road point and the first
-    point beside the road; a robust fit with one common curvature joins the bins.
+    points_ego (N, 4) with intensity. In bins along x the edge is half way between the last road point and
+    the first point beside the road; a robust fit with one common curvature joins the bins.
     """
     low = np.abs(heights(points_ego, plane)) < policy.ground_tolerance_m
     x, y, shine = points_ego[low, 0], points_ego[low, 1], points_ego[low, 3]
@@ -66,7 +66,9 @@ def _edge(side_m: Floats, beside: npt.NDArray[np.bool_], most_m: float) -> float
 def _fit(
     samples: Sequence[tuple[int, float, float]], policy: AutolabelPolicy
 ) -> tuple[Floats, Floats] | None:
-    """Both edges at once: own offset each, common slope and curvature; large residuals lose weight (Huber)."""
+    """Both edges at once: own offset each, common slope and curvature; large residuals lose weight
+    (Huber).
+    """
     if min(sum(s[0] == side for s in samples) for side in (0, 1)) < LEAST_BINS:
         return None
     side, x, y = (np.array(values, dtype=np.float64) for values in zip(*samples, strict=True))
@@ -78,7 +80,8 @@ def _fit(
         weight = 0.2 / np.maximum(np.abs(y - design @ solution), 0.2)
     if not policy.road_min_width_m <= solution[0] - solution[1] <= policy.road_max_width_m:
         return None
-    left, right = solution[[0, 2, 3]], solution[[1, 2, 3]]
+    left: Floats = np.asarray(solution[[0, 2, 3]], dtype=np.float64)
+    right: Floats = np.asarray(solution[[1, 2, 3]], dtype=np.float64)
     return left, right
 
 
@@ -86,7 +89,7 @@ def close_behind_cones(
     edges: tuple[Floats, Floats], cones: Sequence[LidarObject], policy: AutolabelPolicy
 ) -> tuple[Floats, Floats]:
     """Move an edge inward to a row of cones on its side of the vehicle."""
-    moved = list(edges)
+    moved: list[Floats] = list(edges)
     for side, sign in ((0, 1.0), (1, -1.0)):
         row = [c.box for c in cones if 0 < sign * c.box.y_m < sign * _at(edges[side], c.box.x_m)]
         if len(row) >= policy.cone_row_min:
@@ -107,7 +110,9 @@ def _at(edge: Floats, x: float) -> float:
 def drivable_mask(
     edges: tuple[Floats, Floats], plane: Floats, objects: Sequence[LidarObject], view: View, reach_m: float
 ) -> npt.NDArray[np.uint8]:
-    """(height, width) 0/255: the ground between the edges as far as `reach_m`, less the outlines of objects."""
+    """(height, width) 0/255: the ground between the edges as far as `reach_m`, less the outlines of
+    objects.
+    """
     import cv2
 
     x = np.geomspace(view.first_ground_x_m, reach_m, 60)

@@ -16,8 +16,8 @@ ROUNDS, LEAST_POINTS = 4, 30
 def ground_plane(points_ego: Floats, tolerance_m: float) -> Floats:
     """(a, b, c) of z = a x + b y + c in the ego frame: least squares on points that stay near the plane.
 
-    points_ego (N, >= 3). Starts from z = 0, where the ego frame has the ground, and narrows; too few low points keep
-    that start.
+    points_ego (N, >= 3). Starts from z = 0, where the ego frame has the ground, and narrows; too few low
+    points keep that start.
     """
     x, y, z = points_ego[:, 0], points_ego[:, 1], points_ego[:, 2]
     near = (np.abs(x) < REACH_M) & (np.abs(y) < SIDE_M) & (np.abs(z) < FIRST_GUESS_M)

@@ -64,7 +64,9 @@ def find_objects(
 
 
 def _under_canopy(ray: Floats, canopy: Floats, policy: AutolabelPolicy) -> bool:
-    """Whether something high stands over a slim thing, or just before it on the line of sight, as a crown does."""
+    """Whether something high stands over a slim thing, or just before it on the line of sight, as a crown
+    does.
+    """
     away = max(float(np.hypot(*ray)), 1e-6)
     along = canopy @ ray / away - away
     across = np.abs(canopy[:, 0] * ray[1] - canopy[:, 1] * ray[0]) / away
@@ -93,8 +95,8 @@ def _structure(points_ego: Floats, height: Floats, policy: AutolabelPolicy) -> n
 def clusters(xy: Floats, sensor_xy: Floats, policy: AutolabelPolicy) -> Iterator[npt.NDArray[np.int64]]:
     """Indices of the points (N, 2) of each cluster.
 
-    Points are merged on a fine grid, cells are linked when they are close: across the line of sight by a gap that
-    grows with distance as beams spread, along it by a longer one that bridges bonnet and windscreen.
+    Points are merged on a fine grid, cells are linked when they are close: across the line of sight by a
+    gap that grows with distance as beams spread, along it by a longer one that bridges bonnet and windscreen.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -102,7 +104,7 @@ def clusters(xy: Floats, sensor_xy: Floats, policy: AutolabelPolicy) -> Iterator
 
     if len(xy) == 0:
         return
-    cells, inverse = np.unique(np.floor(xy / policy.voxel_m).astype(np.int64), axis=0, return_inverse=True)
+    _, inverse = np.unique(np.floor(xy / policy.voxel_m).astype(np.int64), axis=0, return_inverse=True)
     inverse = inverse.reshape(-1)
     count = np.bincount(inverse)
     centre = np.stack([np.bincount(inverse, xy[:, k]) / count for k in (0, 1)], axis=1)
@@ -131,7 +133,9 @@ def _name(
     eye: Floats,
     policy: AutolabelPolicy,
 ) -> LidarObject | None:
-    """The class that fits the size; None where none does. The top may lie up to one beam above the highest point."""
+    """The class that fits the size; None where none does. The top may lie up to one beam above the highest
+    point.
+    """
     side = float(np.ptp(xy, axis=0).max())
     seen, unseen = float(height.max()), policy.beam_spacing_rad * away_m
     low, high = policy.cone_height_m

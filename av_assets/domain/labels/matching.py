@@ -1,6 +1,7 @@
 """Which box of one list is which of another: overlap, and one-to-one assignment.
 
-Belongs here: geometry of two lists of picture boxes. Does not belong here: average precision (metrics), decisions.
+Belongs here: geometry of two lists of picture boxes. Does not belong here: average precision (metrics),
+decisions.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ def iou_matrix(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
 
 
 def match_boxes(a: npt.ArrayLike, b: npt.ArrayLike, least_iou: float) -> list[tuple[int, int, float]]:
-    """Pairs (row, column, IoU) of the assignment with the largest total IoU among pairs of at least `least_iou`."""
+    """Pairs (row, column, IoU) of the assignment with the largest total IoU among pairs of at least
+    `least_iou`.
+    """
     from scipy.optimize import linear_sum_assignment
 
     overlap = iou_matrix(a, b)

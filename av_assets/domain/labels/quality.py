@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def label_quality(
     found: Sequence[Sequence[DrawnBox]], final: Sequence[Sequence[DrawnBox]], least_iou: float
 ) -> dict[str, dict[str, Any]]:
-    """`found` against `final`, per class and over "all": tp, fp, fn, precision, recall, mean_iou (null where empty).
+    """`found` against `final`, per class and over "all": tp, fp, fn, precision, recall, mean_iou (null
+    where empty).
 
     Classes are matched apart, so a wrong class is one false and one missed box.
     """

@@ -1,7 +1,7 @@
 """Who looks at which frame, and how several opinions become one: sampling, review, adjudication.
 
-No label is final without somebody else than its author: every frame has an author and a reviewer; disagreements of
-two independent annotations go to a third person.
+No label is final without somebody else than its author: every frame has an author and a reviewer;
+disagreements of two independent annotations go to a third person.
 Belongs here: the rules for frames. Does not belong here: how people err (annotators), files (verify).
 """
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FrameTask:
-    """One frame: who does it, whether twice independently, whether its answer is known (hidden from people)."""
+    """One frame: who does it, whether twice independently, whether its answer is known (hidden from
+    people).
+    """
 
     index: int
     author: AnnotatorProfile
@@ -35,7 +37,9 @@ class FrameTask:
 
 @dataclass(frozen=True)
 class FrameResult:
-    """The final boxes of a frame and how they came about; `pairs` is empty where there was one annotation only."""
+    """The final boxes of a frame and how they came about; `pairs` is empty where there was one annotation
+    only.
+    """
 
     boxes: tuple[DrawnBox, ...]
     annotators: tuple[str, ...]
@@ -47,7 +51,9 @@ class FrameResult:
 
 
 def sample_size(population: int, share: float, margin: float, z: float) -> int:
-    """Frames to look at to know an error share within `margin`: z^2 p (1 - p) / e^2, finite correction (Cochran)."""
+    """Frames to look at to know an error share within `margin`: z^2 p (1 - p) / e^2, finite correction
+    (Cochran).
+    """
     if population <= 0:
         return 0
     n = z * z * share * (1 - share) / (margin * margin)
@@ -57,7 +63,9 @@ def sample_size(population: int, share: float, margin: float, z: float) -> int:
 def plan_tasks(
     classes_of_frames: Sequence[frozenset[str]], policy: AnnotationPolicy, rng: np.random.Generator
 ) -> list[FrameTask]:
-    """Hand out frames: people in turn, frames with safety classes twice, of the others a random sample twice."""
+    """Hand out frames: people in turn, frames with safety classes twice, of the others a random sample
+    twice.
+    """
     count = len(classes_of_frames)
     twice = {i for i, classes in enumerate(classes_of_frames) if classes & set(policy.safety_classes)}
     others = [i for i in range(count) if i not in twice]
@@ -87,14 +95,15 @@ def work_on(
     first = annotate(truth, auto, task.author, size, rng)
     if not task.twice:
         boxes, seconds = _reviewed(first, truth, auto, task.reviewer, size, policy, rng)
-        people = (task.author.name, task.reviewer.name)
-        return FrameResult(boxes, people, first, None, (), 0, first.seconds + seconds)
+        names = (task.author.name, task.reviewer.name)
+        return FrameResult(boxes, names, first, None, (), 0, first.seconds + seconds)
     second = annotate(truth, auto, task.reviewer, size, rng)
     pairs = pair_boxes(first.boxes, second.boxes, policy.match_iou)
     agreed = [pair for pair in pairs if _agree(pair, policy)]
     settled = [_middle(a, b) for a, b, _ in agreed if a and b]
     open_pairs = [pair for pair in pairs if not _agree(pair, policy)]
-    people, seconds = (task.author.name, task.reviewer.name), first.seconds + second.seconds
+    people: tuple[str, ...] = (task.author.name, task.reviewer.name)
+    seconds = first.seconds + second.seconds
     if open_pairs:
         third = annotate(truth, auto, policy.adjudicator, size, rng)
         settled += _adjudicated(open_pairs, third, policy)
@@ -110,8 +119,8 @@ def _agree(pair: Pair, policy: AnnotationPolicy) -> bool:
 
 
 def _middle(a: DrawnBox, b: DrawnBox) -> DrawnBox:
-    middle = (np.array(a.xyxy) + np.array(b.xyxy)) / 2
-    return replace(a, xyxy=tuple(float(v) for v in middle), auto=a.auto if a.auto >= 0 else b.auto)
+    x1, y1, x2, y2 = ((np.array(a.xyxy) + np.array(b.xyxy)) / 2).tolist()
+    return replace(a, xyxy=(x1, y1, x2, y2), auto=a.auto if a.auto >= 0 else b.auto)
 
 
 def _adjudicated(open_pairs: Sequence[Pair], third: Annotation, policy: AnnotationPolicy) -> list[DrawnBox]:
@@ -130,7 +139,9 @@ def _reviewed(
     policy: AnnotationPolicy,
     rng: np.random.Generator,
 ) -> tuple[tuple[DrawnBox, ...], float]:
-    """The author's boxes after a second look: what the reviewer would do otherwise is mostly noticed and put right."""
+    """The author's boxes after a second look: what the reviewer would do otherwise is mostly noticed and
+    put right.
+    """
     second = annotate(truth, auto, reviewer, size, rng)
     boxes = []
     for mine, theirs, _ in pair_boxes(first.boxes, second.boxes, policy.match_iou):

@@ -1,5 +1,5 @@
-"""Labels of one object over time get one id: assignment of detections to predicted places (Kuhn, "The Hungarian
-method", 1955), with constant relative velocity in the ego frame.
+"""Labels of one object over time get one id: assignment of detections to predicted places (Kuhn, "The
+Hungarian method", 1955), with constant relative velocity in the ego frame.
 
 Belongs here: association. Does not belong here: detection, smoothing.
 """

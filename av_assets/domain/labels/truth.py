@@ -78,7 +78,7 @@ class TruthFrames:
         self._tolerance_ns = round(policy.truth_tolerance_ms * 1e6)
         self._masks: dict[int, dict[str, Any]] = {}
         self._boxes: dict[int, list[DrawnBox]] = defaultdict(list)
-        # Every frame has a drivable mask, but only frames with objects have boxes: masks tell which are known.
+        # Frames without objects have no boxes, but every frame has a mask: masks tell what is known.
         for row in truth["drivable"].to_pylist() if "drivable" in truth else []:
             if row["role"] == camera:
                 self._masks[row["sensor_ns"]] = row

@@ -77,9 +77,11 @@ def _row(
 
 
 def _names(objects: Sequence[tuple[int, str]]) -> list[str]:
-    """One id per object over the drive: the auto track that it was met with most often, if no object claims it more.
+    """One id per object over the drive: the auto track that it was met with most often, if no object
+    claims it more.
 
-    `objects` holds (object id, auto label id or "") per row; boxes without an object keep a name of their own.
+    `objects` holds (object id, auto label id or "") per row; boxes without an object keep a name of their
+    own.
     """
     votes: Counter[tuple[int, str]] = Counter((o, name) for o, name in objects if o >= 0 and name)
     names: dict[int, str] = {}

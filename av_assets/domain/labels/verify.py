@@ -1,4 +1,5 @@
-"""Verified labels of one drive: tasks handed out, annotated, reviewed, adjudicated, written with their evidence.
+"""Verified labels of one drive: tasks handed out, annotated, reviewed, adjudicated, written with their
+evidence.
 
 Belongs here: the pass over a drive and its bundle. Does not belong here: the rules for a frame (review).
 """
@@ -36,7 +37,9 @@ RULES_VERSION = "human-review/1"
 
 @dataclass(frozen=True)
 class VerifySummary:
-    """What came out; `reason` says why nothing did, else it is empty. Precision and recall are those of auto-labels."""
+    """What came out; `reason` says why nothing did, else it is empty. Precision and recall are those of
+    auto-labels.
+    """
 
     frames: int
     labels: int
@@ -82,8 +85,8 @@ def verify_drive(
         truth: tables `boxes` and `drivable` of the synthetic rig; without them nothing can be verified.
         clips: clip files of synced_shards, for the camera stamps that truth is matched on.
 
-    The camera and the frames are those that were auto-labelled. No truth, no frame or no auto-label bundle that
-    applies gives empty tables and a `reason`.
+    The camera and the frames are those that were auto-labelled. No truth, no frame or no auto-label bundle
+    that applies gives empty tables and a `reason`.
     """
     with watch("read") if watch else nullcontext():
         auto = AutoFrames.read(auto_dir)
@@ -91,7 +94,7 @@ def verify_drive(
         frames = [f for f in label_frames(clips, auto.camera, auto.every_kth_frame) if known.covers(f)]
     digest = labeller_digest(auto.labeller_digest, policy)
     if not frames:
-        nothing = {cls: 0 for cls in CLASSES}
+        nothing = dict.fromkeys(CLASSES, 0)
         summary = VerifySummary(
             0, 0, nothing, digest, reason=auto.reason or "no ground truth for these frames"
         )

@@ -58,14 +58,17 @@ class View:
         pixels = pixels[np.isfinite(pixels).all(axis=1) & (depth > NEAR_M)]
         return pixels if len(pixels) else None
 
-    def picture_box(self, box: Box3D) -> tuple[float, float, float, float] | None:
-        """x1, y1, x2, y2 clipped to the picture, or None where nothing of the box is inside."""
+    def picture_box(
+        self, box: Box3D, least_inside: float = 0.0
+    ) -> tuple[float, float, float, float] | None:
+        """x1, y1, x2, y2 clipped to the picture, or None where at most `least_inside` of its area is inside."""
         outline = self.project_outline(box)
         if outline is None:
             return None
         limit = np.array([self.width, self.height])
         low, high = np.clip(outline.min(axis=0), 0, limit), np.clip(outline.max(axis=0), 0, limit)
-        if (high - low).min() <= 0:
+        whole = float(np.ptp(outline, axis=0).prod())
+        if (high - low).min() <= 0 or float((high - low).prod()) <= least_inside * whole:
             return None
         return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 

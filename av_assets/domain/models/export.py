@@ -89,9 +89,7 @@ def _metadata(state: Mapping[str, Any], policy: TrainingPolicy) -> dict[str, str
         "config_digest": state["config_digest"],
         "classes": ",".join(state["classes"]),
         "planes": ",".join(PLANES),
-        "normalisation": canonical_json(
-            {"scale": INPUT_SCALE, "inside_graph": True}
-        ).decode(),
+        "normalisation": canonical_json({"scale": INPUT_SCALE, "inside_graph": True}).decode(),
         "opset": str(policy.opset),
     }
 

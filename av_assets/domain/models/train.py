@@ -122,7 +122,7 @@ def train(
 
 
 def _rest_of_epoch(frames: GoldenFrames, run: Run) -> Generator[Batch, None, None]:
-    """The batches of the epoch from where `run` stands, each made by a second thread while the one before is learnt."""
+    """The batches from where `run` stands, each made by a second thread while the one before is learnt."""
     order, size = frames.order(run.seed, run.epoch), run.config.batch_size
     first_step = run.epoch * run.batches_per_epoch
 

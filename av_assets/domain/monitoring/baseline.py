@@ -1,6 +1,7 @@
 """The drift baseline: bins, counts per drive and the embedding projection, frozen with the dataset.
 
-Belongs here: making and reading `reference.json`, and turning a feature table into binned columns. Does not belong
+Belongs here: making and reading `reference.json`, and turning a feature table into binned columns. Does
+not belong
 here: comparing (drift.py), measuring features (features.py).
 """
 
@@ -26,7 +27,8 @@ EMBEDDING = "embedding"
 
 
 def make_baseline(table: pa.Table, policy: DriftPolicy) -> dict[str, Any]:
-    """JSON-able reference of a feature table: a `drive` column, numeric features, optionally `embedding` lists.
+    """JSON-able reference of a feature table: a `drive` column, numeric features, optionally `embedding`
+    lists.
 
     Per feature it holds the quantile edges and the counts of every drive on them; rows may come in any order.
 

@@ -1,8 +1,9 @@
 """Compare incoming drives with a baseline, knowing that the frames of a drive are a cluster.
 
-Belongs here: the judgement per feature and over all. Does not belong here: measuring features, keeping history,
-opening tickets. An alarm needs a large PSI, above its size limit, that exchange of whole drives does not explain after
-correction over features. A burst of missing values is a schema fault, reported as such and kept out of the PSI bands.
+Belongs here: the judgement per feature and over all. Does not belong here: measuring features, keeping
+history, opening tickets. An alarm needs a large PSI, above its size limit, that exchange of whole drives
+does not explain after correction over features. A burst of missing values is a schema fault, reported as
+such and kept out of the PSI bands.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ _WORST_FIRST: tuple[State, ...] = ("alarm", "moderate", "ok", "insufficient")
 
 @dataclass(frozen=True)
 class FeatureDrift:
-    """One feature. `kind` schema: values went missing; distribution: values moved; none: neither was judged so."""
+    """One feature. `kind` schema: values went missing; distribution: values moved; none: neither was
+    judged so.
+    """
 
     feature: str
     state: State
@@ -77,11 +80,10 @@ def drift_report(
 ) -> DriftReport:
     """Judge the drives of `current` (drive -> feature table) against a baseline of `make_baseline`.
 
-    The drives should not be those of the baseline: a drive compared with itself hides change. The result depends on
-    contents only, not on the order of drives or rows.
+    The drives should not be those of the baseline: a drive compared with itself hides change. The result
+    depends on contents only, not on the order of drives or rows.
     """
     columns = {d: feature_columns(t, baseline["embedding"]) for d, t in sorted(current.items()) if t.num_rows}
-    # A baseline drive with fewer frames is still one block; a current drive without rows says nothing and is left out.
     measured = [_measure(name, baseline, columns, policy, seed) for name in sorted(baseline["features"])]
     judged = [m for m in measured if m.p is not None]
     adjusted = dict(
@@ -135,8 +137,8 @@ def _measure(
         else:
             value = None
     return FeatureDrift(
-        name, "insufficient" if reason else "ok", "none", reason, value, limit, p, None, n, m, lost_before, lost_now,
-        tuple(edges), _rounded(expected), _rounded(actual),
+        name, "insufficient" if reason else "ok", "none", reason, value, limit, p, None, n, m, lost_before,
+        lost_now, tuple(edges), _rounded(expected), _rounded(actual),
     )  # fmt: skip
 
 

@@ -1,4 +1,5 @@
-"""Embeddings as a few numbers that a reference fixed: distance to its centre, place along its main directions.
+"""Embeddings as a few numbers that a reference fixed: distance to its centre, place along its main
+directions.
 
 Belongs here: the projection stored in a baseline and its use. Does not belong here: making embeddings.
 """
@@ -16,8 +17,9 @@ Floats = npt.NDArray[np.float64]
 def fit_projection(vectors: Floats, axes: int) -> dict[str, Any]:
     """JSON-able {"mean": [D], "axes": [[D], ...]} of the vectors (N, D): their mean and principal directions.
 
-    The sign of an axis is fixed by its largest entry, so that the same vectors in any order give the same axes.
-    Numbers are rounded to 6 digits: that is what the baseline file holds, and so what both sides are measured with.
+    The sign of an axis is fixed by its largest entry, so that the same vectors in any order give the same
+    axes. Numbers are rounded to 6 digits: that is what the baseline file holds, and so what both sides are
+    measured with.
     """
     ordered = vectors[np.lexsort(vectors.T[::-1])]
     mean = ordered.mean(axis=0)

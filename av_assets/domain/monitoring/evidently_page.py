@@ -1,7 +1,7 @@
 """The page that people know from Evidently, beside our own judgement.
 
-It differs on purpose and is for reading only: Evidently takes bins from reference plus current data, ignores a number
-of bins, and takes rows as independent. Decisions come from drift.py.
+It differs on purpose and is for reading only: Evidently takes bins from reference plus current data,
+ignores a number of bins, and takes rows as independent. Decisions come from drift.py.
 Belongs here: the adapter. Does not belong here: thresholds.
 """
 

@@ -1,7 +1,8 @@
-"""Features of one drive that drift is judged on: brightness, contrast, what was detected, what the clip looks like.
+"""Features of one drive that drift is judged on: brightness, contrast, what was detected, what the clip
+looks like.
 
-Belongs here: measuring. Does not belong here: bins, comparison. Pictures are read through RedactedFrame only and
-decoded at an eighth of their size, which is what a mean brightness needs.
+Belongs here: measuring. Does not belong here: bins, comparison. Pictures are read through RedactedFrame
+only and decoded at an eighth of their size, which is what a mean brightness needs.
 """
 
 from __future__ import annotations
@@ -51,8 +52,10 @@ def drive_features(
 
     Args:
         clips: clip files of synced_shards.
-        labels: `labels.parquet` (clip_id, ref_ns, cls, y1, y2) of detections or labels; without it counts are null.
-            A frame without boxes counts 0. Frames are taken where labels were made when every k-th is labelled.
+        labels: `labels.parquet` (clip_id, ref_ns, cls, y1, y2) of detections or labels; without it counts
+        are null.
+            A frame without boxes counts 0. Frames are taken where labels were made when every k-th is
+            labelled.
         embeddings: `embeddings.parquet` (clip_id, embedding); without it the column is null.
 
     Rows are those of every k-th frame (policy); a frame without picture has null picture features.
@@ -88,7 +91,9 @@ def _clip_rows(
 
 
 def _picture(frame: RedactedFrame) -> dict[str, float | None]:
-    """Mean and standard deviation of luma (0..255) and mean absolute horizontal step of a small grey picture."""
+    """Mean and standard deviation of luma (0..255) and mean absolute horizontal step of a small grey
+    picture.
+    """
     from PIL import Image
 
     try:

@@ -12,7 +12,9 @@ _COLOURS = {"ok": "#4c956c", "moderate": "#e9a23b", "alarm": "#c8553d", "insuffi
 
 
 def drift_png(report: DriftReport) -> bytes:
-    """PNG: PSI of every feature with its size limit, and the shares per bin of the worst ones. Same report, same bytes."""
+    """PNG: PSI of every feature with its size limit, and the shares per bin of the worst ones. Same
+    report, same bytes.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,9 +1,9 @@
 """Population stability index on bins that the reference fixed once.
 
 Belongs here: edges, counts, the index and its size limit. Does not belong here: features, drives, decisions.
-Bins of one feature, in this order: below the reference minimum, the quantile bins, above the reference maximum,
-missing. The first, last-but-one and last are normally empty in the reference; they are kept, so that values that
-the reference never saw count as change instead of being dropped.
+Bins of one feature, in this order: below the reference minimum, the quantile bins, above the reference
+maximum, missing. The first, last-but-one and last are normally empty in the reference; they are kept, so that
+values that the reference never saw count as change instead of being dropped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ Counts = npt.NDArray[np.int64]
 def quantile_edges(values: npt.ArrayLike, bins: int = 10) -> list[float]:
     """Edges (up to bins + 1, ascending, min and max included) of the quantile bins of the finite values.
 
-    Ties collapse edges, so a feature with few distinct values gets fewer bins; a feature without values gets none.
+    Ties collapse edges, so a feature with few distinct values gets fewer bins; a feature without values
+    gets none.
     """
     data = np.asarray(values, dtype=np.float64)
     data = data[np.isfinite(data)]
@@ -33,10 +34,11 @@ def quantile_edges(values: npt.ArrayLike, bins: int = 10) -> list[float]:
 
 
 def bin_counts(values: npt.ArrayLike, edges: Sequence[float]) -> Counts:
-    """Counts (len(edges) + 2,): below, the quantile bins, above, missing. NaN is missing; infinities are out of range.
+    """Counts (len(edges) + 2,): below, the quantile bins, above, missing. NaN is missing; infinities are
+    out of range.
 
-    Bins are half-open (low, high], the first one closed, so that tied values at an edge stay together. One edge
-    alone (a constant feature) makes one bin that holds exactly that value.
+    Bins are half-open (low, high], the first one closed, so that tied values at an edge stay together. One
+    edge alone (a constant feature) makes one bin that holds exactly that value.
     """
     data = np.asarray(values, dtype=np.float64)
     missing = int(np.isnan(data).sum())
@@ -50,7 +52,8 @@ def bin_counts(values: npt.ArrayLike, edges: Sequence[float]) -> Counts:
 
 
 def psi(reference: npt.ArrayLike, current: npt.ArrayLike, floor: float = 1e-4) -> Floats:
-    """PSI of counts or shares, summed over the last axis: sum (a - e) ln(a / e), with shares of at least `floor`.
+    """PSI of counts or shares, summed over the last axis: sum (a - e) ln(a / e), with shares of at least
+    `floor`.
 
     Shapes (..., B) and (..., B) -> (...). A side without any count gives nan.
     """
@@ -75,8 +78,8 @@ def occupied_bins(reference: npt.ArrayLike, current: npt.ArrayLike) -> int:
 def psi_limit(n: int, m: int, bins: int, alpha: float = 0.05) -> float:
     """What PSI stays below with probability 1 - alpha when nothing changed (Yurdakul 2018).
 
-    PSI * n m / (n + m) is then about chi-square with bins - 1 degrees of freedom. Rows are taken as independent,
-    which rows of one drive are not: the permutation of drives is the second guard.
+    PSI * n m / (n + m) is then about chi-square with bins - 1 degrees of freedom. Rows are taken as
+    independent, which rows of one drive are not: the permutation of drives is the second guard.
     """
     from scipy.stats import chi2
 

@@ -1,4 +1,5 @@
-"""Is a change larger than the one between drives? Permutation of whole drives, and correction over many features.
+"""Is a change larger than the one between drives? Permutation of whole drives, and correction over many
+features.
 
 Belongs here: p-values and their correction. Does not belong here: the statistic itself, thresholds.
 """
@@ -23,9 +24,10 @@ def drive_permutation_p(
 ) -> float:
     """p-value of PSI under exchange of whole drives between the two sides.
 
-    reference (R, B) and current (C, B) are counts per drive. Frames of one drive resemble each other, so drives and
-    not rows are exchanged. All C(R + C, C) choices are counted when they are at most `permutations` (the p-value is
-    then exact), else that many are drawn and the observed one is added, which keeps the test valid.
+    reference (R, B) and current (C, B) are counts per drive. Frames of one drive resemble each other, so
+    drives and not rows are exchanged. All C(R + C, C) choices are counted when they are at most
+    `permutations` (the p-value is then exact), else that many are drawn and the observed one is added,
+    which keeps the test valid.
     """
     counts = np.concatenate([reference, current]).astype(np.float64)
     picks = _picks(len(reference), len(current), permutations, rng)

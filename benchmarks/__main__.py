@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from rich.console import Console
 
 from benchmarks import dagster_overhead, ingest, loading, sync
 from benchmarks.figures import Figure, Say, Settings
-from benchmarks.report import machine, show, write_json
+from benchmarks.report import load_now, machine, show, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ USUAL = ("ingest", "sync", "dagster", "load")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 1 only with --strict, where a target was missed."""
     chosen = _parser().parse_args(arguments)
+    warnings.filterwarnings("ignore", module="dagster")
     console, progress = Console(), Console(stderr=True)
     about = machine(chosen.work or Path(tempfile.gettempdir()))
     figures: list[Figure] = []
@@ -42,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             settings = Settings(Path(folder), chosen.repeats, chosen.size_mb * 1_000_000)
             figures += _measured(name, settings, progress)
     show(figures, console)
+    about["load_after"] = load_now()
+    console.print(f"{about['cores']} cores, load {about['load_before'][0]} before and {about['load_after'][0]} after;"
+                  " compare ratios, not seconds", highlight=False, soft_wrap=True)  # fmt: skip
     if chosen.json:
         write_json(figures, about, chosen.json)
     return int(chosen.strict and any(figure.met is False for figure in figures))
@@ -60,9 +65,9 @@ def _parser() -> argparse.ArgumentParser:
                         help=f"of {', '.join(PIECES)}; default: {', '.join(USUAL)}")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
     parser.add_argument("--strict", action="store_true", help="fail where a target is missed")
-    parser.add_argument("--repeats", type=int, default=0, metavar="N", help="instead of each benchmark's own number")
+    parser.add_argument("--repeats", type=int, default=0, metavar="N", help="instead of the usual number")
     parser.add_argument("--size-mb", type=int, default=1000, metavar="MB", help="of recordings to ingest")
-    parser.add_argument("--work", type=Path, metavar="DIR", help="folder on the disk to measure; default: temporary")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="folder on the disk to measure")
     return parser
 
 

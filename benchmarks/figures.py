@@ -5,11 +5,12 @@ Belongs here: figures and how contenders take turns. Does not belong here: what 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +49,8 @@ class Figure:
         target: the value must not be above this; None where the figure only informs.
         samples: contender -> one value per repeat, in the order they were taken.
         parts: where the time of our side went, in seconds of the last repeat.
+        cpu: contender -> seconds of processor time per repeat, children included;
+            a busy machine stretches these much less.
         note: what a reader must know to judge the figure.
     """
 
@@ -58,6 +61,7 @@ class Figure:
     target: float | None
     samples: Mapping[str, Sequence[float]] = field(default_factory=dict)
     parts: Mapping[str, float] = field(default_factory=dict)
+    cpu: Mapping[str, Sequence[float]] = field(default_factory=dict)
     note: str = ""
 
     @property
@@ -69,8 +73,15 @@ class Figure:
         return {
             "name": self.name, "measured": self.measured, "value": self.value, "unit": self.unit,
             "target": self.target, "met": self.met, "samples": {k: list(v) for k, v in self.samples.items()},
-            "parts_s": dict(self.parts), "note": self.note,
+            "parts_s": dict(self.parts), "cpu_s": {k: list(v) for k, v in self.cpu.items()}, "note": self.note,
         }  # fmt: skip
+
+
+class Turns(NamedTuple):
+    """Contender -> seconds, and processor seconds, of every repeat."""
+
+    seconds: dict[str, list[float]]
+    cpu: dict[str, list[float]]
 
 
 def take_turns(
@@ -79,21 +90,27 @@ def take_turns(
     repeats: int,
     say: Say,
     reset: Callable[[], None] = lambda: None,
-) -> dict[str, list[float]]:
+) -> Turns:
     """Seconds of each contender, A B A B: what else the machine does meanwhile hits both alike.
 
     Args:
         reset: clears away what the contender before left; not timed.
     """
-    seconds: dict[str, list[float]] = {ours[0]: [], peer[0]: []}
+    turns = Turns({ours[0]: [], peer[0]: []}, {ours[0]: [], peer[0]: []})
     for number in range(repeats):
         for name, run in (ours, peer):
             say(f"{name}, {number + 1} of {repeats}")
             reset()
-            started = time.perf_counter()
+            started, cpu_s = time.perf_counter(), processor_s()
             run()
-            seconds[name].append(time.perf_counter() - started)
-    return seconds
+            turns.seconds[name].append(time.perf_counter() - started)
+            turns.cpu[name].append(processor_s() - cpu_s)
+    return turns
+
+
+def processor_s() -> float:
+    """Processor time of this process and of its children that have ended."""
+    return sum(os.times()[:4])
 
 
 def paired_ratio(samples: Mapping[str, Sequence[float]]) -> float:

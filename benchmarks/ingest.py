@@ -1,8 +1,8 @@
 """Landing a drive in the lake, against what a person would type: cp, sync, sha256sum.
 
-Ours copies, verifies every declared SHA-256, stores under digests and writes a manifest; the peer copies the same
-files, syncs them and verifies the same SHA256SUMS. Both end with the bytes on disk and read sources that the page
-cache holds. Reflinks are off: a clone would move no bytes.
+Ours copies, verifies every declared SHA-256, stores under digests and writes a manifest; the peer copies the
+same files, syncs them and verifies the same SHA256SUMS. Both end with the bytes on disk and read sources that
+the page cache holds. Reflinks are off: a clone would move no bytes.
 """
 
 from __future__ import annotations
@@ -39,13 +39,14 @@ def run(settings: Settings, say: Say) -> list[Figure]:
     ours = partial(_into_lake, landing, lake, parts)
     peer = partial(_by_shell, folder, copied)
     reset = partial(_reset, lake, copied)
-    samples = take_turns(("lake", ours), ("shell", peer), settings.times(REPEATS), say, reset)
+    turns = take_turns(("lake", ours), ("shell", peer), settings.times(REPEATS), say, reset)
     kind = file_system(settings.work)
-    note = f"{settings.ingest_bytes / 1e9:.2f} GB in {FILES} incompressible files on {kind}, sources in the page cache"
+    note = f"{settings.ingest_bytes / 1e9:.2f} GB in {FILES} incompressible files on {kind}, sources in memory"
     if kind == "tmpfs":
         note += "; this is memory, not a disk: choose another folder with --work"
     measured = "lake ingest with verification / cp + sync + sha256sum -c"
-    return [Figure("ingest", measured, paired_ratio(samples), "x", TARGET, samples, parts, note)]
+    ratio = paired_ratio(turns.seconds)
+    return [Figure("ingest", measured, ratio, "x", TARGET, turns.seconds, parts, turns.cpu, note)]
 
 
 def _recordings(folder: Path, size: int) -> Path:
@@ -54,7 +55,8 @@ def _recordings(folder: Path, size: int) -> Path:
     names = [f"recording_{number}.mcap" for number in range(FILES)]
     lines = [f"{_random_file(folder / name, size // FILES)}  {name}\n" for name in names]
     (folder / SUMS_FILE).write_text("".join(lines))
-    (folder / SPEC_FILE).write_text(f"schema: 1\ndrive: {DRIVE}\nvehicle: veh001\nlogs: [{', '.join(names)}]\n")
+    spec = f"schema: 1\ndrive: {DRIVE}\nvehicle: veh001\nlogs: [{', '.join(names)}]\n"
+    (folder / SPEC_FILE).write_text(spec)
     (folder / MARKER_FILE).touch()
     return folder
 
@@ -76,7 +78,7 @@ def _reset(*folders: Path) -> None:
 
 
 def _into_lake(landing: Path, root: Path, parts: dict[str, float]) -> None:
-    # The asset's own function, so that what is measured is what runs; the asset adds Dagster (see dagster_overhead).
+    # The asset's own function, so that what is measured is what runs; Dagster is measured by dagster_overhead.
     from av_assets.foundations.ingestion import _ingest
     from resources.lake import Lake
     from resources.landing import Landing

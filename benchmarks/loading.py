@@ -1,7 +1,7 @@
 """What it costs to load the code location: every run, tick and click on reload pays it.
 
-Fresh processes only, timed from outside, so that the start of the interpreter counts. `memory` reads what the idle
-platform (webserver, daemon, code server) holds; it takes half a minute and is measured on request only.
+Fresh processes only, timed from outside, so that the start of the interpreter counts. `memory` reads what the
+idle platform (webserver, daemon, code server) holds; it takes half a minute and is measured on request only.
 """
 
 from __future__ import annotations
@@ -12,20 +12,23 @@ import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 from statistics import median
 
-from benchmarks.figures import Figure, Say, Settings, take_turns
+from benchmarks.figures import Figure, Say, Settings, paired_ratio, take_turns
 
+PROJECT = Path(__file__).parent.parent
 TARGET_S = 2.5
 REPEATS = 5
 SETTLE_S = 5.0
 GRAPH = "from av_assets.definitions import defs; defs.resolve_asset_graph()"
 DAGSTER = "import dagster"
-_PEAK = "; import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"  # KiB on Linux
+# ru_maxrss would count what the parent held when it forked.
+_PEAK = "; print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
 
 
 def run(settings: Settings, say: Say) -> list[Figure]:
-    """`load`: seconds until the graph is resolved; also as a ratio to `import dagster`, and the memory of both."""
+    """`load`: seconds until the graph is resolved, its ratio to `import dagster`, and the memory of both."""
     peaks: dict[str, list[float]] = {"av_assets": [], "dagster": []}
     ours = partial(_fresh, GRAPH, peaks["av_assets"])
     peer = partial(_fresh, DAGSTER, peaks["dagster"])
@@ -33,22 +36,21 @@ def run(settings: Settings, say: Say) -> list[Figure]:
         warm()
     for values in peaks.values():
         values.clear()
-    samples = take_turns(("av_assets", ours), ("dagster", peer), settings.times(REPEATS), say)
-    ours_s, dagster_s = median(samples["av_assets"]), median(samples["dagster"])
+    turns = take_turns(("av_assets", ours), ("dagster", peer), settings.times(REPEATS), say)
+    ratio = paired_ratio(turns.seconds)
     ours_mb, dagster_mb = median(peaks["av_assets"]), median(peaks["dagster"])
     measured = "fresh process: import av_assets.definitions, resolve the graph"
     return [
-        Figure("load", measured, ours_s, "s", TARGET_S, samples),
-        Figure("load.ratio", "the same / import dagster", ours_s / dagster_s, "x", None),
+        Figure("load", measured, median(turns.seconds["av_assets"]), "s", TARGET_S, turns.seconds, cpu=turns.cpu),
+        Figure("load.ratio", "the same / import dagster", ratio, "x", None),
         Figure("load.rss", "peak memory of the same", ours_mb, "MB", None, peaks,
                note=f"{ours_mb - dagster_mb:.0f} MB more than dagster alone"),
     ]  # fmt: skip
 
 
 def _fresh(code: str, peaks_mb: list[float]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", code + _PEAK], check=True, stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-W", "ignore", "-c", code + _PEAK]
+    done = subprocess.run(command, check=True, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
     peaks_mb.append(int(done.stdout.split()[-1]) * 1024 / 1e6)
 
 
@@ -69,7 +71,8 @@ def memory(settings: Settings, say: Say) -> list[Figure]:
         held = resident_mb_below(os.getpid())
     values = {name: [mb] for name, mb in held.items()}
     note = f"shared pages count once per process; up after {up_s:.1f} s"
-    return [Figure("memory", "webserver + daemon + code server at rest", sum(held.values()), "MB", None, values, note=note)]
+    measured = "webserver + daemon + code server at rest"
+    return [Figure("memory", measured, sum(held.values()), "MB", None, values, note=note)]
 
 
 def resident_mb_below(root: int) -> dict[str, float]:

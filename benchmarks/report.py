@@ -25,12 +25,17 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 
+def load_now() -> list[float]:
+    """Processes that want a core, on average over 1, 5 and 15 minutes."""
+    return [round(value, 2) for value in os.getloadavg()]
+
+
 def machine(work: Path) -> dict[str, Any]:
-    """What a reader needs to place the figures: cores, load, Python, and the kind of disk that was written to."""
+    """What a reader needs to place the figures: cores, load, Python, and the kind of disk."""
     return {
         "cores": os.cpu_count(),
         "cpu": _cpu_model(),
-        "load_before": [round(v, 2) for v in os.getloadavg()],
+        "load_before": load_now(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "file_system": file_system(work),
@@ -60,7 +65,8 @@ def show(figures: Sequence[Figure], console: Console) -> None:
     console.print(table)
     for figure in figures:
         parts = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in figure.parts.items())
-        for line in (figure.note, parts and f"time went to: {parts}"):
+        cpu = ", ".join(f"{name} {median(values):.2f} s" for name, values in figure.cpu.items())
+        for line in (figure.note, parts and f"time went to: {parts}", cpu and f"processor time: {cpu}"):
             if line:
                 console.print(f"{figure.name}: {line}", highlight=False, soft_wrap=True)
 
@@ -93,7 +99,7 @@ def _samples(figure: Figure) -> str:
 
 def _cpu_model() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+    return next((value.strip() for name, _, value in lines if name.strip() == "model name"), "unknown")

@@ -1,7 +1,7 @@
-"""Synchronizing a drive, against the floor: touch every raw message once, write the same number of bytes once.
+"""Synchronizing a drive, against the floor: read every raw message once, write the same number of bytes once.
 
-The pictures come from pass-through redaction files, made beforehand by the writer of redaction without detectors, so
-that nothing is decoded. Neither side syncs to disk (the lake does that when it publishes), which favours the floor.
+The pictures come from pass-through redaction files, made beforehand by the writer of redaction without detectors,
+so that nothing is decoded. Neither side syncs to disk (the lake does when it publishes), which favours the floor.
 """
 
 from __future__ import annotations
@@ -37,17 +37,18 @@ def run(settings: Settings, say: Say) -> list[Figure]:
     ours()
     written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     floor = partial(read_and_write, drive / "recording", written, settings.work / "floor.bin")
-    samples = take_turns(("synchronize", ours), ("floor", floor), settings.times(REPEATS), say, os.sync)
+    turns = take_turns(("synchronize", ours), ("floor", floor), settings.times(REPEATS), say, os.sync)
     note = (
-        f"{SECONDS:.0f} s of drive, {_size(drive) / 1e6:.0f} MB in, {written / 1e6:.0f} MB out, {frames} pictures; "
-        "the floor is rosbags' Reader over all messages and one write of as many bytes"
+        f"{SECONDS:.0f} s of drive, {_size(drive) / 1e6:.0f} MB in, {written / 1e6:.0f} MB out, "
+        f"{frames} pictures; the floor is rosbags' Reader over all messages and one write of as many bytes"
     )
     measured = "synchronize_drive without decoding / read all messages + write once"
-    return [Figure("sync", measured, paired_ratio(samples), "x", TARGET, samples, parts, note)]
+    ratio = paired_ratio(turns.seconds)
+    return [Figure("sync", measured, ratio, "x", TARGET, turns.seconds, parts, turns.cpu, note)]
 
 
 def pass_through(drive: Path, target: Path) -> int:
-    """Write `<role>.parquet` of every camera as redaction does when it finds nobody; returns the number of frames."""
+    """Write `<role>.parquet` of every camera as redaction does when it finds nobody; returns how many frames."""
     from av_assets.domain.evidence.digests import sha256_bytes
     from av_assets.domain.logs.drive_spec import SPEC_FILE, read_drive_spec
     from av_assets.domain.logs.reader import LogReader, image_payload

@@ -1,4 +1,4 @@
-"""A code location with the shape of the real one and nothing to do: what is left is what orchestration costs.
+"""A code location with the shape of the real one and nothing to do: what is left is the cost of orchestration.
 
 Nine assets per drive in the real order, five of them with a check, made by the real loop over drives. The real
 definitions are imported as well, so that a run process starts as slowly as a real one.
@@ -54,7 +54,8 @@ def _asset(name: str, reads: Sequence[str]) -> dg.AssetsDefinition:
 def _check(name: str) -> dg.AssetChecksDefinition:
     @dg.asset_check(asset=name, name=f"{name}_are_there")
     def there(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
-        return dg.AssetCheckResult(passed=all(lake.manifest(name, drive) for drive in checked_drives(context)))
+        passed = all(lake.manifest(name, drive) for drive in checked_drives(context))
+        return dg.AssetCheckResult(passed=passed)
 
     return there
 

@@ -32,4 +32,4 @@ class Tracking(dg.ConfigurableResource["Tracking"]):
         try:
             yield run
         finally:
-            run.finish(quiet=True)
+            run.finish()

@@ -19,13 +19,16 @@ _inputs_changed = AC.any_deps_match(AC.data_version_changed() & ~AC.executed_wit
 
 _out_of_date = _inputs_changed | AC.code_version_changed()
 
+# A look that falls between the steps of one run may see an input's new bytes before it sees whose run they came from.
+_made_with_its_inputs = AC.newly_updated() & AC.any_deps_match(AC.executed_with_root_target())
+
 on_changed_content = (
     (
         # Whoever made it, a backfill or the run of a landed drive, it is missing no more.
         _became_missing.since(AC.newly_requested() | AC.newly_updated())
         # Only a request answers these, since a run that was going on had read older bytes; and not the request of the
         # look before, which did not know of them.
-        | _out_of_date.since(~_out_of_date & AC.newly_requested())
+        | _out_of_date.since((~_out_of_date & AC.newly_requested()) | _made_with_its_inputs)
     )
     & _nothing_in_the_way
 ).with_label("on_changed_content")

@@ -18,7 +18,7 @@ from resources.lake import Lake
 from resources.landing import LandedFolder, Landing
 
 BATCH = 20
-FIRST_ASSETS = ("raw_logs", "log_reports")
+FIRST_ASSETS = ("raw_logs",)
 
 
 @dg.sensor(

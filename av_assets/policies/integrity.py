@@ -1,4 +1,4 @@
-"""Thresholds of the integrity rules of a drive log. Belongs here: numbers. Does not belong here: the rules."""
+"""Thresholds of the integrity rules. Belongs here: numbers. Does not belong here: the rules."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from av_assets.domain.logs.drive_spec import StreamKind  # noqa: TC001 - pydantic needs it at run time
+from av_assets.domain.logs.drive_spec import StreamKind
 from av_assets.policies import Policy
 
 Positive = Annotated[float, Field(gt=0)]

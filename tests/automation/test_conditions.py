@@ -197,6 +197,17 @@ class TestOnChangedContent:
         assert _materialize(defs, story, ("logs", *CHAIN), ONE)
         assert [story.look(defs) for _ in range(2)] == [set(), set()]
 
+    @pytest.mark.xfail(reason="Dagster knows the run of an asset's newest partition only", strict=True)
+    def test_two_drives_made_between_two_looks_are_not_requested_again(self, story: Story) -> None:
+        """Harmless, since both are found made already, but it costs a run for each drive but the last."""
+        defs = chain()
+        story.look(defs)
+        story.land(ONE, TWO)
+        assert story.look(defs) == whole(ONE) | whole(TWO)
+        assert _materialize(defs, story, CHAIN, ONE)
+        assert _materialize(defs, story, CHAIN, TWO)
+        assert story.look(defs) == set()
+
     def test_backfill_of_a_finished_chain_is_not_done_twice(self, story: Story) -> None:
         self._finished(story)
         newer = chain(content="v2")
@@ -224,7 +235,7 @@ class TestOnChangedContent:
         assert story.look(defs) == {pair for name in names for pair in whole(name)}
         for name in names:
             assert _materialize(defs, story, CHAIN, name)
-        assert story.look(defs) == set()
+            assert story.look(defs) == set()
         return defs
 
 

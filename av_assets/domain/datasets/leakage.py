@@ -81,7 +81,7 @@ def _stack(
         if splits.get(drive) == split:
             ids += embeddings[drive]["clip_id"].to_pylist()
             rows += embeddings[drive]["embedding"].to_pylist()
-    vectors = np.asarray(rows, dtype=np.float32).reshape(len(rows), -1)
+    vectors = np.asarray(rows, dtype=np.float32).reshape(len(rows), -1 if rows else 0)
     norm = np.linalg.norm(vectors, axis=1, keepdims=True)
     return ids, vectors / np.maximum(norm, 1e-12)
 

@@ -137,7 +137,7 @@ def encode_mask(mask: npt.NDArray[np.uint8]) -> bytes:
     """PNG, one channel."""
     import cv2
 
-    return bytes(cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1])
+    return bytes(cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1])
 
 
 def decode_mask(data: bytes) -> npt.NDArray[np.uint8]:

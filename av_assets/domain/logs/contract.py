@@ -86,7 +86,7 @@ def stream_kind(msgtype: str) -> StreamKind | None:
 
 
 def _role(topic: str, kind: StreamKind) -> str:
-    """`/camera/front/video` -> camera_front, `/imu/data` -> imu, `/vehicle/wheel_speed` -> vehicle_wheel_speed."""
+    """`/camera/front/video` -> camera_front, `/imu/data` -> imu, `/vehicle/speed` -> vehicle_speed."""
     words = re.findall(r"[a-z0-9]+", topic.lower())
     if kind != "signal":
         words = [word for word in words if word not in _FILLERS | _ANSWERED.get(kind, {kind})]

@@ -20,21 +20,20 @@ _HEADERS = frozenset({"Header", "std_msgs/Header", "std_msgs/msg/Header"})
 _TIMES = frozenset({"time", "builtin_interfaces/Time", "builtin_interfaces/msg/Time"})
 _IDL_RULE = "=" * 80 + "\n"
 # Types of old databases, which carry no definitions, whose first field is a header.
+_HEADED_BY_PACKAGE = {
+    "sensor_msgs": "BatteryState CameraInfo CompressedImage FluidPressure Illuminance Image Imu JointState "
+    "Joy LaserScan MagneticField MultiEchoLaserScan NavSatFix PointCloud PointCloud2 Range RelativeHumidity "
+    "Temperature TimeReference",
+    "geometry_msgs": "AccelStamped InertiaStamped PointStamped PolygonStamped PoseArray PoseStamped "
+    "PoseWithCovarianceStamped QuaternionStamped TransformStamped TwistStamped "
+    "TwistWithCovarianceStamped Vector3Stamped WrenchStamped",
+    "nav_msgs": "GridCells OccupancyGrid Odometry Path",
+    "can_msgs": "Frame",
+    "radar_msgs": "RadarScan RadarTracks",
+    "ackermann_msgs": "AckermannDriveStamped",
+}
 _HEADED = frozenset(
-    f"{package}/msg/{name}"
-    for package, names in {
-        "sensor_msgs": "CameraInfo CompressedImage FluidPressure Illuminance Image Imu JointState Joy LaserScan "
-        "MagneticField MultiEchoLaserScan NavSatFix PointCloud PointCloud2 Range RelativeHumidity Temperature "
-        "TimeReference BatteryState",
-        "geometry_msgs": "AccelStamped InertiaStamped PointStamped PolygonStamped PoseArray PoseStamped "
-        "PoseWithCovarianceStamped QuaternionStamped TransformStamped TwistStamped TwistWithCovarianceStamped "
-        "Vector3Stamped WrenchStamped",
-        "nav_msgs": "GridCells OccupancyGrid Odometry Path",
-        "can_msgs": "Frame",
-        "radar_msgs": "RadarScan RadarTracks",
-        "ackermann_msgs": "AckermannDriveStamped",
-    }.items()
-    for name in names.split()
+    f"{package}/msg/{name}" for package, names in _HEADED_BY_PACKAGE.items() for name in names.split()
 )
 
 
@@ -45,7 +44,7 @@ def ros2_name(name: str) -> str:
 
 
 def stamp_offset(msgtype: str, definition: str, encoding: str, serialization: str) -> int | None:
-    """Where seconds and nanoseconds stand in the bytes, when the first field is a header or a time; else None."""
+    """Where seconds and nanoseconds stand in the bytes; None unless the first field is a header or time."""
     if serialization not in ("cdr", "ros1"):
         return None
     first = _first_field(msgtype, definition, encoding)
@@ -70,7 +69,7 @@ def _first_field(msgtype: str, definition: str, encoding: str) -> str:
 
 
 class Decoder:
-    """Deserialises messages of one drive: one typestore for ROS 1 and one for CDR, built when first needed."""
+    """Deserialises messages of one drive: a typestore for ROS 1 and one for CDR, built when needed."""
 
     def __init__(self, channels: Iterable[Channel]) -> None:
         self._channels = tuple(channels)
@@ -81,8 +80,8 @@ class Decoder:
         """The message as a rosbags object.
 
         Raises:
-            LogError: unknown_type when no definition is known or it cannot be parsed; bad_message when the bytes do
-                not fit the definition.
+            LogError: unknown_type when no definition is known or it cannot be parsed; bad_message when the
+                bytes do not fit the definition.
         """
         if raw.serialization not in ("cdr", "ros1"):
             raise LogError(f"{raw.topic} is {raw.serialization or 'not'} encoded", code="unknown_type")

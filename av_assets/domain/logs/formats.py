@@ -67,7 +67,7 @@ def sniff(path: Path) -> LogFormat | None:
 
 
 def _has_messages(path: Path) -> bool:
-    """A database that cannot be asked counts as a log, so that its damage is told rather than its kind doubted."""
+    """A database that cannot be asked counts as a log: its damage is told, its kind not doubted."""
     try:
         with _read_only(path) as tables:
             return {"messages", "topics"} <= set(tables)
@@ -109,7 +109,7 @@ def os_error(error: OSError, path: Path) -> LogError:
 
 
 def find_logs(path: Path) -> FoundLogs:
-    """The log at `path`, or all logs under it: metadata.yaml gives the order where there is one, else the names do.
+    """The log at `path`, or all logs under it, in the order of metadata.yaml or else of the names.
 
     Raises:
         LogError: not_found, not_a_log, empty_log, no_logs, or the file system refused.

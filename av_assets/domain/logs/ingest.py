@@ -38,13 +38,14 @@ class CopiedFile(NamedTuple):
 def copy_hashed(
     source: Path, target: Path, expected_sha256: str | None = None, watch: Stopwatch | None = None
 ) -> CopiedFile:
-    """Copy `source` to `target` in one pass: read, hash and write at the same time, sync, then rename into place.
+    """Copy `source` to `target` in one pass: read, hash and write at once, sync, then rename into place.
 
-    The bytes stand in a temporary file beside the target until they are complete and on disk, so `target` is either
-    absent or whole. Several copies to one target may run at once: each has its own temporary file, one rename wins.
+    The bytes stand in a temporary file beside the target until they are complete and on disk, so `target` is
+    either absent or whole. Several copies to one target may run at once: each has its own temporary file,
+    one rename wins.
 
     Raises:
-        LandingError: checksum_mismatch, missing_file, permission_denied, or not_a_file for pipes and the like.
+        LandingError: checksum_mismatch, missing_file, permission_denied, or not_a_file (pipes, folders).
         TransientError: changed_while_reading, or the target cannot be written (a full disk, a lost mount).
     """
     with watch("copy") if watch else nullcontext():
@@ -104,7 +105,7 @@ def _write(reading: int, temporary: Path, size: int) -> CopiedFile:
 
 
 def _pump(reading: int, writing: int, update: Callable[[memoryview], None]) -> int:
-    """Read and hash here, write there, over a ring of buffers; a buffer is read into again once it is written."""
+    """Read and hash here, write there, over a ring of buffers that are used again once written."""
     full: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
     free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
     failed: list[OSError] = []
@@ -138,7 +139,7 @@ def _writer(
     free: queue.SimpleQueue[memoryview],
     failed: list[OSError],
 ) -> None:
-    """Write what comes until None; after an error only hand the buffers back, so that the reader never waits."""
+    """Write what comes until None; after an error only hand the buffers back: the reader never waits."""
     done = flushed = 0
     while (part := full.get()) is not None:
         try:

@@ -1,7 +1,7 @@
-"""The verdict on a log or a folder of logs: ok, salvaged or quarantined, with a reason code, and never an exception.
+"""The verdict on a log or a folder of logs: ok, salvaged or quarantined, with a reason, never an exception.
 
-Belongs here: reading everything once, comparing the index with what is there, the verdict. Does not belong here:
-whether the streams are good enough for a drive (`integrity`).
+Belongs here: reading everything once, comparing the index with what is there, the verdict. Does not belong
+here: whether the streams are good enough for a drive (`integrity`).
 """
 
 from __future__ import annotations
@@ -91,13 +91,13 @@ class Inspection:
 def inspect_log(path: Path) -> Inspection:
     """Read all of a log, or of all logs of a folder, and say what it is worth.
 
-    Every chunk is decoded and its checksum verified; counts of the index are compared with the messages found. A file
-    whose index does not hold is scanned record by record, and what survives is counted.
+    Every chunk is decoded and its checksum verified; counts of the index are compared with the messages
+    found. A file whose index does not hold is scanned record by record, and what survives is counted.
 
-    Codes of quarantine: not_found, permission_denied, unreadable_file, not_a_log, empty_log, no_logs, no_messages,
-    bad_database, too_many_files. Codes of salvage: no_footer, no_index, bad_index, cut_chunk, cut_record, bad_chunk,
-    bad_crc, bad_record, bad_stamp, hot_journal, count_mismatch, unknown_channel, missing_split and those above for
-    one file of several.
+    Codes of quarantine: not_found, permission_denied, unreadable_file, not_a_log, empty_log, no_logs,
+    no_messages, bad_database, too_many_files. Codes of salvage: no_footer, no_index, bad_index, cut_chunk,
+    cut_record, bad_chunk, bad_crc, bad_record, bad_stamp, hot_journal, count_mismatch, unknown_channel,
+    missing_split and those above for one file of several.
     """
     try:
         return _inspect(path)
@@ -231,10 +231,7 @@ def _summary(log: LogFile, root: Path, source: LogSource, seen: dict[str, TopicS
 
 
 def _refused(file: Path, root: Path, code: str, reason: str) -> FileSummary:
-    try:
-        size = file.stat().st_size
-    except OSError:
-        size = 0
+    size = file.stat().st_size if file.exists() else 0
     return FileSummary(_name(file, root), "", size, False, 0, code, reason)
 
 

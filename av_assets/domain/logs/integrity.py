@@ -1,6 +1,6 @@
 """Is this log good? Rules over a drive's streams, each with what was measured and what was allowed.
 
-Belongs here: the rules and their report. Does not belong here: reading (`stream_stats`), thresholds (the policy).
+Belongs here: the rules and their report. Does not belong here: reading (`stream_stats`), thresholds.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class LogReport:
     """The verdict on a drive's logs.
 
     streams: role -> topic, type, kind, messages, median_rate_hz, max_gap_s, coverage, clock.
-    timeline: start_ns, bin_ns, and per topic the messages in each bin and the holes [[start_ns, end_ns], ...].
+    timeline: start_ns, bin_ns, and per topic the messages in each bin and the holes as [start_ns, end_ns].
     """
 
     drive: str
@@ -147,7 +147,7 @@ def _file_findings(reader: LogReader, stats: dict[str, StreamStats]) -> Iterator
 
 
 def _calibration(streams: dict[str, StreamSpec], stats: dict[str, StreamStats]) -> Iterator[Finding]:
-    """Cameras need a camera_info beside them, and all sensors a static transform; without, labels lose geometry."""
+    """Cameras need a camera_info beside them, and all sensors a static transform."""
     infos = [t for t, one in stats.items() if one.msgtype == CAMERA_INFO and one.log_ns]
     folders = [topic.rsplit("/", 1)[0] for topic in infos]
     cameras = {role: stream for role, stream in streams.items() if stream.kind == "camera"}

@@ -1,7 +1,7 @@
 """What a landed folder must be before anything of it is read: marker, drive.yaml, files inside, checksums.
 
-Belongs here: judging the folder and listing its files. Does not belong here: copying (`ingest`), the content of logs
-(`inspect`).
+Belongs here: judging the folder and listing its files. Does not belong here: copying (`ingest`), the content
+of logs (`inspect`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SUM_LINE = re.compile(r"^([0-9a-fA-F]{64})[ \t]+\*?(.+)$")
 
 @dataclass(frozen=True)
 class LandedFile:
-    """One file to ingest: path inside the folder, size in bytes, and its declared sha256 where there is one."""
+    """One file to ingest: path inside the folder, size in bytes, and its sha256 where declared."""
 
     path: str
     bytes: int
@@ -55,9 +55,9 @@ def landed_drive(folder: Path, policy: LandingPolicy) -> LandedDrive:
     """Check a landing folder and list what to ingest. Nothing large is read.
 
     Raises:
-        LandingError: missing_folder, missing_marker, missing_drive_yaml, bad_drive_yaml, id_mismatch, unsafe_name,
-            symlink_escape, not_a_file, too_many_files, file_too_large, missing_log, no_logs, bad_checksums,
-            missing_checksums, checksum_missing_file, permission_denied.
+        LandingError: missing_folder, missing_marker, missing_drive_yaml, bad_drive_yaml, id_mismatch,
+            unsafe_name, symlink_escape, not_a_file, too_many_files, file_too_large, missing_log, no_logs,
+            bad_checksums, missing_checksums, checksum_missing_file, permission_denied.
         DriveIdError: the id in drive.yaml breaks the grammar.
     """
     if not folder.is_dir():
@@ -188,12 +188,12 @@ def _logs(folder: Path, spec: DriveSpec) -> tuple[str, ...]:
             raise LandingError(
                 "the folder holds no log", code="no_logs", file=folder, drive=spec.drive
             ) from error
-        return ()  # something that looks like a log: it is ingested, inspected and quarantined with its own reason
+        return ()  # it looks like a log: it is ingested, inspected and quarantined with its own reason
     return tuple(str(log.path.relative_to(folder)) for log in found.logs)
 
 
 def sniff_drive_spec(path: Path) -> DriveSpec:
-    """A spec for a bare log or folder of logs without drive.yaml: the id is made from the name, the rest unknown.
+    """A spec for a bare log or folder of logs without drive.yaml: the id comes from the name.
 
     A folder that has a drive.yaml keeps it.
 

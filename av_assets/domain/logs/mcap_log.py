@@ -21,10 +21,11 @@ from av_assets.domain.logs.blocks import (
     RawMessage,
     sorted_by_time,
 )
-from av_assets.domain.logs.compression import decompress, decompress_prefix
+from av_assets.domain.logs.compression import decompress_prefix
 from av_assets.domain.logs.definitions import ros2_name, stamp_offset
 from av_assets.domain.logs.formats import MCAP_MAGIC
 from av_assets.domain.logs.log_bytes import LogBytes, why
+from av_assets.domain.logs.mcap_records import RECORD, blob_at, decode_chunk, decode_prefix, records, text_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,6 @@ CHUNK_HEAD_BYTES = 32  # times, size, checksum and the length of the codec name
 MESSAGE_HEAD_BYTES = 22
 MAX_SUMMARY_BYTES = 256 << 20
 _MESSAGE = struct.Struct("<BQHIQQ")
-_RECORD = struct.Struct("<BQ")
 
 
 class McapLog(LogBytes):
@@ -79,7 +79,7 @@ class McapLog(LogBytes):
 
     def _read_index(self) -> None:
         foot = self.bytes_at(max(0, self.size - 37), 37)
-        if len(foot) != 37 or not foot.endswith(MCAP_MAGIC) or foot[:9] != _RECORD.pack(FOOTER, 20):
+        if len(foot) != 37 or not foot.endswith(MCAP_MAGIC) or foot[:9] != RECORD.pack(FOOTER, 20):
             raise LogError("the file ends without a footer", code="no_footer")
         summary_start, _, crc = struct.unpack_from("<QQI", foot, 9)
         if not summary_start:
@@ -126,15 +126,15 @@ class McapLog(LogBytes):
 
     def add_schema(self, body: bytes) -> None:
         (number,) = struct.unpack_from("<H", body)
-        name, at = _text(body, 2)
-        encoding, at = _text(body, at)
-        data, _ = _blob(body, at)
+        name, at = text_at(body, 2)
+        encoding, at = text_at(body, at)
+        data, _ = blob_at(body, at)
         self.schemas[number] = (name, encoding, data.decode("utf-8", "replace"))
 
     def add_channel(self, body: bytes) -> None:
         number, schema = struct.unpack_from("<HH", body)
-        topic, at = _text(body, 4)
-        encoding, _ = _text(body, at)
+        topic, at = text_at(body, 4)
+        encoding, _ = text_at(body, at)
         name, kind, text = self.schemas.get(schema, ("", "", ""))
         msgtype = ros2_name(name) if kind in ("ros1msg", "ros2msg", "ros2idl", "") else name
         stamp = stamp_offset(msgtype, text, kind, encoding)
@@ -173,7 +173,7 @@ class McapLog(LogBytes):
         unpack, head = _MESSAGE.unpack_from, _MESSAGE.size
         while at + 9 <= end:
             if data[at] != MESSAGE or at + head > end:
-                at += 9 + _RECORD.unpack_from(data, at)[1]
+                at += 9 + RECORD.unpack_from(data, at)[1]
                 continue
             _, length, number, _, log_ns, _ = unpack(data, at)
             following = at + 9 + length
@@ -192,63 +192,12 @@ class McapLog(LogBytes):
             raise LogError("a record reaches over the end of its chunk", code="bad_chunk")
 
 
-def decode_chunk(body: bytes) -> bytes:
-    """The records inside a chunk record.
-
-    Raises:
-        LogError: bad_chunk, bad_crc, chunk_too_large or unknown_compression.
-    """
-    size, crc = struct.unpack_from("<QI", body, 16)
-    codec, at = _text(body, 28)
-    length = struct.unpack_from("<Q", body, at)[0] if at + 8 <= len(body) else -1
-    if length != len(body) - at - 8:
-        raise LogError("the chunk is cut", code="bad_chunk")
-    data = decompress(body[at + 8 :], codec, size)
-    if crc and zlib.crc32(data) != crc:
-        raise LogError("the chunk has a wrong checksum", code="bad_crc")
-    return data
-
-
-def decode_prefix(body: bytes) -> bytes:
-    """What the beginning of a cut chunk still gives, without a checksum to prove it.
-
-    Raises:
-        LogError: chunk_too_large or unknown_compression.
-    """
-    (size,) = struct.unpack_from("<Q", body, 16)
-    codec, at = _text(body, 28)
-    return decompress_prefix(body[at + 8 :], codec, size)
-
-
-def records(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Opcode and body of each record; raises LogError bad_index when the last one is cut."""
-    at = 0
-    while at + 9 <= len(data):
-        opcode, length = _RECORD.unpack_from(data, at)
-        if at + 9 + length > len(data):
-            raise LogError("a record is cut", code="bad_index")
-        yield opcode, data[at + 9 : at + 9 + length]
-        at += 9 + length
-
-
 def _indexed_block(body: bytes) -> Block:
     start_ns, end_ns, offset, length, offsets = struct.unpack_from("<QQQQI", body)
     channels = frozenset(
         number for number, _ in struct.iter_unpack("<HQ", body[36 : 36 + offsets - offsets % 10])
     )
-    _, at = _text(body, 36 + offsets + 8)
+    _, at = text_at(body, 36 + offsets + 8)
     _, size = struct.unpack_from("<QQ", body, at)
     # Without message indexes the chunk may hold any channel: reading nothing would lose it silently.
     return Block(start_ns, end_ns, offset, length, size, channels or None)
-
-
-def _text(body: bytes, at: int) -> tuple[str, int]:
-    data, at = _blob(body, at)
-    return data.decode("utf-8", "replace"), at
-
-
-def _blob(body: bytes, at: int) -> tuple[bytes, int]:
-    (length,) = struct.unpack_from("<I", body, at)
-    if at + 4 + length > len(body):
-        raise LogError("a string reaches over the end of its record", code="bad_index")
-    return body[at + 4 : at + 4 + length], at + 4 + length

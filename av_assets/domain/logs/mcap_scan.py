@@ -1,7 +1,7 @@
 """The sequential scan of an MCAP file that has no usable index: what precedes a cut or a flip is kept.
 
-Belongs here: walking records, finding the next good one after a bad one, counting what is lost. Does not belong
-here: reading by index (`mcap_log`).
+Belongs here: walking records, finding the next good one after a bad one, counting what is lost. Does not
+belong here: reading by index (`mcap_log`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from av_assets.domain.logs import mcap_log as mcap
 from av_assets.domain.logs.blocks import MAX_CHUNK_BYTES, MAX_TIME_NS, Block
 from av_assets.domain.logs.compression import CODECS
 from av_assets.domain.logs.log_bytes import why
+from av_assets.domain.logs.mcap_records import decode_chunk, decode_prefix
 
 if TYPE_CHECKING:
     from av_assets.domain.logs.mcap_log import McapLog
@@ -116,7 +117,7 @@ class _Scan:
             if length > MAX_CHUNK_BYTES:
                 raise LogError(f"chunk claims {length} bytes", code="chunk_too_large")
             body = self.log.bytes_at(start + 9, length)
-            data = mcap.decode_prefix(body) if kind == "cut" else mcap.decode_chunk(body)
+            data = decode_prefix(body) if kind == "cut" else decode_chunk(body)
             tally, used = self._tally(data)
             if used != len(data) and kind != "cut":
                 raise LogError("a record reaches over the end of its chunk", code="bad_chunk")
@@ -217,7 +218,7 @@ class _Scan:
 
 
 def _share(length: int, used: int, data: bytes, body: bytes) -> int:
-    """Bytes of a cut chunk that gave no message; of compressed ones the share of the claimed size that came out."""
+    """Bytes of a cut chunk that gave no message; for compressed ones by the share that was decoded."""
     (size, _, text) = struct.unpack_from("<QII", body, 16)
     whole = size if text else len(data)
     return length - int(length * min(1.0, used / whole)) if whole else length

@@ -21,7 +21,7 @@ _RAW = "sensor_msgs/msg/Image"
 
 
 class ImagePayload(NamedTuple):
-    """One image or access unit. `encoding` is jpeg, png, h264, h265, ... or a raw one as ROS names it (rgb8, mono8).
+    """One image or access unit. `encoding` is jpeg, png, h264, ... or a raw one as ROS names it (rgb8).
 
     `height`, `width` and `step` (bytes a row) are zero for compressed payloads.
     """
@@ -50,7 +50,7 @@ def header_stamp_ns(raw: RawMessage) -> int | None:
 
 
 def image_payload(raw: RawMessage) -> ImagePayload:
-    """Stamp, frame, encoding and payload of a CompressedImage, Image or CompressedVideo; the payload is not copied.
+    """Stamp, frame, encoding and payload of an image or video message; the payload is not copied.
 
     Raises:
         LogError: not_an_image for other types, bad_message when lengths do not fit.
@@ -95,7 +95,7 @@ def _compressed_encoding(declared: str, data: memoryview) -> str:
 
 
 class _Fields:
-    """A cursor over the fields of a message: CDR pads to alignment and counts the NUL of strings, ROS 1 does not."""
+    """A cursor over fields: CDR pads to alignment and counts the NUL of strings, ROS 1 does neither."""
 
     def __init__(self, raw: RawMessage) -> None:
         self._data = memoryview(raw.data)

@@ -1,7 +1,7 @@
 """One reader for all logs of a drive: messages of several files and formats in log time order.
 
-Memory is bounded by the blocks that overlap in time; damaged files give what survives, and `damage` says what did
-not.
+Memory is bounded by the blocks that overlap in time; damaged files give what survives, and `damage` says
+what did not.
 Belongs here: the reader and its lookups. Does not belong here: file formats, verdicts.
 """
 

@@ -197,8 +197,8 @@ def records(data: bytes) -> Iterator[tuple[Header, int, int]]:
 def message_spans(data: bytes, strict: bool) -> Iterator[tuple[int, int, int, int]]:
     """Connection, log time, start and end of each message's data.
 
-    Recorders write the same three fields in the same order, so the place of the fields is learned once and the
-    slow parse runs only where it changes.
+    Recorders write the same three fields in the same order, so the place of the fields is learned once and
+    the slow parse runs only where it changes.
 
     Raises:
         LogError: bad_chunk where a record does not fit, when strict.

@@ -87,7 +87,7 @@ def _chunk(log: Ros1Log, seen: Counter[int], head: Header, at: int, start: int, 
 
 
 def _open_chunk(log: Ros1Log, seen: Counter[int], codec: str, at: int, start: int) -> int:
-    """The chunk that a recorder had not closed: its sizes are zero and its data runs to the end of the file."""
+    """The chunk that a recorder had not closed: its sizes are zero, its data runs to the end."""
     if codec == "none":
         return start  # its records follow one by one
     log.damage.note("cut_chunk", f"the chunk at byte {at} was not closed")

@@ -1,7 +1,7 @@
 """Opening one log file, whole or damaged, and the account of what it lost.
 
-Belongs here: the choice of the scanner, and the loss account of a file. Does not belong here: the scanners themselves
-(`mcap_scan`, `ros1_scan`, `sqlite_log`), verdicts on whole drives (`inspect`).
+Belongs here: the choice of the scanner, and the loss account of a file. Does not belong here: the scanners
+themselves (`mcap_scan`, `ros1_scan`, `sqlite_log`), verdicts on whole drives (`inspect`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """rosbag2 databases (.db3): read only, immutable, message by message.
 
-Belongs here: opening a database and reading what of it can be read. Does not belong here: repairing databases.
+Belongs here: opening a database and reading what of it can be read. Does not belong here: repair.
 """
 
 from __future__ import annotations
@@ -143,7 +143,8 @@ class Sqlite3Log:
 
     def _ordered(self, wanted: frozenset[int]) -> Iterator[tuple[int, int, object]]:
         marks = ",".join(str(number) for number in sorted(wanted))
-        query = f"SELECT topic_id, timestamp, data FROM messages WHERE topic_id IN ({marks}) ORDER BY timestamp, id"
+        query = "SELECT topic_id, timestamp, data FROM messages "
+        query += f"WHERE topic_id IN ({marks}) ORDER BY timestamp, id"
         try:
             for number, log_ns, data in self._db.execute(query):
                 if isinstance(log_ns, int) and isinstance(data, bytes):
@@ -154,7 +155,7 @@ class Sqlite3Log:
             self.damage.note("bad_database", f"damaged database: {error}")
 
     def _rows(self, payload: bool = False) -> Iterator[tuple[int, int, int]]:
-        """(topic, time, row id) of every row that can be read, from both ends of the table towards the damage."""
+        """(topic, time, row id) of every row that can be read, from both ends towards the damage."""
         low, high = -(1 << 62), 1 << 62
         for order in ("ASC", "DESC"):
             query = (

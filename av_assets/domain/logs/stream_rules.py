@@ -1,7 +1,7 @@
-"""The integrity rules of one stream: presence, rate, gaps, stamps, clocks, coverage, frozen frames, positions.
+"""The integrity rules of one stream: presence, rate, gaps, stamps, clocks, coverage, frozen data, fixes.
 
-Belongs here: rules over the measurements of one stream. Does not belong here: rules over files or the whole drive
-(`integrity`).
+Belongs here: rules over the measurements of one stream. Does not belong here: rules over files or the whole
+drive (`integrity`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ YEAR_2000_S = 946_684_800
 
 @dataclass(frozen=True)
 class Finding:
-    """One rule on one stream, or on the drive where role is empty. The reason is empty when the rule passed."""
+    """One rule on one stream, or on the drive where role is empty. A rule that passed has no reason."""
 
     rule: str
     severity: Severity
@@ -149,7 +149,7 @@ def _rate_and_gaps(stream: _Stream) -> Iterator[Finding]:
 
 
 def _gaps(stream: _Stream, steps: np.ndarray[Any, Any]) -> Iterator[Finding]:
-    """One finding: an error, a warning or passed, by the longest gap. Only for sensors: signals may be events."""
+    """One finding by the longest gap: error, warning or passed. Signals are skipped: they may be events."""
     policy, kind = stream.policy, stream.spec.kind
     if stream.spec.rate_hz is None and kind in ("signal", "other", "pose"):
         yield stream.skip("has_no_gap", "warn", "no rate is declared, the topic may be event driven")
@@ -231,7 +231,7 @@ def _positions(stream: _Stream) -> Iterator[Finding]:
 def _top_speed_mps(
     times_ns: np.ndarray[Any, Any], latitude: np.ndarray[Any, Any], longitude: np.ndarray[Any, Any]
 ) -> float:
-    """Largest great-circle speed between fixes at least a second apart (equirectangular, good below 10 km)."""
+    """Largest speed between fixes at least a second apart (equirectangular: good below 10 km)."""
     use = np.isfinite(latitude) & np.isfinite(longitude)
     times_ns, lat, lon = times_ns[use], np.radians(latitude[use]), np.radians(longitude[use])
     later = np.searchsorted(times_ns, times_ns + NANOSECONDS)

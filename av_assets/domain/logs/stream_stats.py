@@ -69,7 +69,7 @@ class StreamStats:
 
 
 def measure(reader: LogReader, kinds: Mapping[str, str]) -> dict[str, StreamStats]:
-    """Read every message once; `kinds` maps a topic to its stream kind. Only first, last and fixes are decoded."""
+    """Read every message once; `kinds`: topic -> stream kind. Only first, last and fixes are decoded."""
     stats = {topic: StreamStats(topic, info.msgtype) for topic, info in reader.topics.items()}
     for raw in reader.messages():
         one = stats[raw.topic]

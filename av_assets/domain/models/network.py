@@ -23,8 +23,8 @@ from av_assets.domain.models.inputs import PLANES
 from av_assets.domain.models.targets import STRIDE
 from av_assets.policies.training import TrainingPolicy
 
-# Brings bytes to the order of one. One number for all planes: the first batch norm learns the rest, and a number per
-# plane costs a tenth of a training step in channels-last memory.
+# Brings bytes to the order of one. One number for all planes: the first batch norm learns the rest, and a number
+# per plane costs a tenth of a training step in channels-last memory.
 INPUT_SCALE: Final = 1 / 64
 DISTANCE_SCALE_PX: Final = 16.0
 RARE: Final = 0.02  # an untrained heatmap says "nothing here", or the first steps only unlearn objects

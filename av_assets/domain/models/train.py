@@ -166,7 +166,7 @@ def _reproducible(config: TrainingPolicy, seed: int) -> Iterator[None]:
     filled = torch.utils.deterministic.fill_uninitialized_memory
     torch.set_num_threads(config.num_threads)
     torch.use_deterministic_algorithms(config.deterministic)
-    # Would write every new tensor twice, a sixth of the time, to guard against reading memory that nobody wrote.
+    # Would fill every new tensor, a sixth of the time, to guard against reading memory that nobody wrote.
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.manual_seed(seed)
     try:

@@ -15,7 +15,14 @@ import numpy as np
 
 from av_assets.domain.evidence.digests import sha256_json
 from av_assets.domain.monitoring.baseline import feature_columns
-from av_assets.domain.monitoring.psi import Counts, bin_counts, occupied_bins, psi, psi_limit
+from av_assets.domain.monitoring.psi import (
+    Counts,
+    bin_counts,
+    fold_out_of_range,
+    occupied_bins,
+    psi,
+    psi_limit,
+)
 from av_assets.domain.monitoring.significance import benjamini_hochberg, drive_permutation_p, smallest_p
 
 if TYPE_CHECKING:
@@ -126,14 +133,12 @@ def _measure(
     if not reason:
         burst = lost_now - lost_before >= policy.missing_jump
         # Without the missing bin where that is the fault, so that the rest is still judged on its own.
-        kept = slice(0, width - 1) if burst else slice(0, width)
-        value = float(psi(expected[kept], actual[kept], policy.share_floor))
+        before, now = fold_out_of_range(reference, not burst), fold_out_of_range(current, not burst)
+        value = float(psi(before.sum(axis=0), now.sum(axis=0), policy.share_floor))
         if np.isfinite(value):
-            limit = psi_limit(n, m, occupied_bins(expected[kept], actual[kept]), policy.alpha)
+            limit = psi_limit(n, m, occupied_bins(before.sum(axis=0), now.sum(axis=0)), policy.alpha)
             rng = np.random.default_rng([seed, *name.encode()])
-            p = drive_permutation_p(
-                reference[:, kept], current[:, kept], policy.permutations, policy.share_floor, rng
-            )
+            p = drive_permutation_p(before, now, policy.permutations, policy.share_floor, rng)
         else:
             value = None
     return FeatureDrift(

@@ -1,9 +1,10 @@
 """Population stability index on bins that the reference fixed once.
 
 Belongs here: edges, counts, the index and its size limit. Does not belong here: features, drives, decisions.
-Bins of one feature, in this order: below the reference minimum, the quantile bins, above the reference
-maximum, missing. The first, last-but-one and last are normally empty in the reference; they are kept, so that
-values that the reference never saw count as change instead of being dropped.
+Bins of one feature, in this order: below the reference minimum, the quantile bins, above the reference maximum,
+missing. The out-of-range bins are empty in the reference by construction. They are kept, so that a reader sees what
+the reference never held; for the index they are folded into their neighbours, because a bin that is empty on one side
+only by construction would take the index over its size limit four times as often as the limit says (measured).
 """
 
 from __future__ import annotations
@@ -24,21 +25,22 @@ def quantile_edges(values: npt.ArrayLike, bins: int = 10) -> list[float]:
     """Edges (up to bins + 1, ascending, min and max included) of the quantile bins of the finite values.
 
     Ties collapse edges, so a feature with few distinct values gets fewer bins; a feature without values
-    gets none.
+    gets none. A minimum that fills a bin (such as a count of 0) gets that bin for itself.
     """
     data = np.asarray(values, dtype=np.float64)
     data = data[np.isfinite(data)]
     if data.size == 0:
         return []
-    return [float(edge) for edge in np.unique(np.quantile(data, np.linspace(0.0, 1.0, bins + 1)))]
+    quantiles = np.quantile(data, np.linspace(0.0, 1.0, bins + 1), method="inverted_cdf")
+    edges = [float(edge) for edge in np.unique(quantiles)]
+    return [float(np.nextafter(edges[0], -np.inf)), *edges] if quantiles[0] == quantiles[1] else edges
 
 
 def bin_counts(values: npt.ArrayLike, edges: Sequence[float]) -> Counts:
     """Counts (len(edges) + 2,): below, the quantile bins, above, missing. NaN is missing; infinities are
     out of range.
 
-    Bins are half-open (low, high], the first one closed, so that tied values at an edge stay together. One
-    edge alone (a constant feature) makes one bin that holds exactly that value.
+    Bins are half-open (low, high], the first one closed, so that tied values at an edge stay together.
     """
     data = np.asarray(values, dtype=np.float64)
     missing = int(np.isnan(data).sum())
@@ -49,6 +51,19 @@ def bin_counts(values: npt.ArrayLike, edges: Sequence[float]) -> Counts:
     place = np.clip(np.searchsorted(np.asarray(edges), data, side="left"), 1, slots)
     place = np.where(data < edges[0], 0, np.where(data > edges[-1], slots + 1, place))
     return np.append(np.bincount(place, minlength=slots + 2), missing).astype(np.int64)
+
+
+def fold_out_of_range(counts: Counts, missing: bool = True) -> Counts:
+    """Counts (..., B) of `bin_counts` with the two out-of-range bins added to their neighbours, without the missing bin
+    where `missing` is false. With fewer than two quantile bins nothing is folded: nothing would be left to compare.
+    """
+    inner = counts[..., 1:-2].copy()
+    lost = counts[..., -1:] if missing else counts[..., :0]
+    if inner.shape[-1] < 2:
+        return np.concatenate([counts[..., :-1], lost], axis=-1)
+    inner[..., 0] += counts[..., 0]
+    inner[..., -1] += counts[..., -2]
+    return np.concatenate([inner, lost], axis=-1)
 
 
 def psi(reference: npt.ArrayLike, current: npt.ArrayLike, floor: float = 1e-4) -> Floats:

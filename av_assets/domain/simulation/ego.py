@@ -22,6 +22,7 @@ MARGIN_S = (
 WHEELBASE_M = 2.8
 FRONT_BUMPER_X_M, REAR_BUMPER_X_M = 3.8, -1.0
 DISENGAGED_S = 3.5
+CROSSING_S = 5.0
 JERK_MPS3 = 18.0
 
 
@@ -70,7 +71,7 @@ def speed_program(script: DriveScript) -> list[tuple[float, float, float]]:
     for at in script.times("cut_in"):
         steps += [(at + 1.2, cruise - 2.5, 1.5), (at + 4.5, cruise, 1.2)]
     for at in crossing_times(script):
-        steps += [(at, 4.0, 1.8), (at + 5.0, cruise, 1.8)]
+        steps += [(at, 4.0, 1.8), (at + CROSSING_S, cruise, 2.5)]
     return sorted(steps)
 
 
@@ -79,11 +80,12 @@ def crossing_times(script: DriveScript) -> tuple[float, ...]:
     if not script.pace:
         return ()
     busy = [event.at_s for event in script.events]
-    wanted = (0.6, script.seconds * 0.5, script.seconds - 6.5)
+    wanted = (-2.5, script.seconds * 0.5, script.seconds - 6.5)
     times: list[float] = []
     for at in wanted:
-        clear = all(at + 6.0 <= b or at >= b + 8.0 for b in busy)
-        if clear and all(abs(at - other) >= 6.5 for other in times) and at >= 0:
+        # Events start from cruising speed: the slow stretch and the way back to it must be over.
+        clear = all(at + CROSSING_S + 3.6 <= b or at >= b + 8.0 for b in busy)
+        if clear and all(abs(at - other) >= 6.5 for other in times):
             times.append(at)
     return tuple(times)
 

@@ -33,6 +33,7 @@ LANE_CHANGE_S = 2.6
 CUT_IN_GAP_S, CUT_IN_GAP_M = 0.7, 9.0
 HAZARD_MARGIN_M = 1.5
 HAZARD_STANDS_S = 5.5
+WALK_MPS = 1.55
 
 
 class _Crew:
@@ -137,11 +138,14 @@ def _people(crew: _Crew, script: DriveScript) -> tuple[float, ...]:
         crew.person(meet + speed * (t - when), d, np.pi if towards else 0.0, vest and right)
         when += step * float(rng.uniform(0.6, 1.4))
     crossings = []
+    # Where the ego lane lies further from the kerb, people set out earlier, so that they are past it in time.
+    lane = LANES_D_M["left" if script.zone == "construction" else "right"]
+    head_start_s = (lane - LANES_D_M["right"]) / WALK_MPS
     for at in crossing_times(script):
         line = float(np.interp(at + 5.4, t, s)) + FRONT_BUMPER_X_M + 4.5
         crossings.append(line)
         for k in range(int(rng.integers(2, 4))):
-            path = -8.2 + 1.55 * (t - (at + 0.2 + 0.45 * k))
+            path = -8.2 + WALK_MPS * (t - (at + 0.2 + 0.45 * k - head_start_s))
             # They look at the traffic while they cross, so the ego camera sees their faces.
             crew.person(np.full_like(t, line + rng.uniform(-0.9, 0.9)), np.clip(path, -8.2, 8.6), np.pi)
     return tuple(crossings)

@@ -69,7 +69,7 @@ def test_short_spikes_noise_and_acceleration_are_no_braking() -> None:
 
 def test_brakings_close_together_are_one_and_a_hole_parts_them() -> None:
     t = _times(10)
-    accel = _dip(t, 5.0, 1.2, 4.0) + _dip(t, 6.5, 1.2, 4.0)
+    accel = _dip(t, 5.0, 1.2, 4.0) + _dip(t, 6.4, 1.2, 4.0)
     assert len(harsh_brakes(t, accel, POLICY)) == 1
     apart = _dip(t, 5.0, 1.2, 4.0) + _dip(t, 9.0, 1.2, 4.0)
     assert len(harsh_brakes(t, apart, POLICY)) == 2

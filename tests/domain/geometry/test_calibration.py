@@ -35,6 +35,10 @@ def _info(**changes: Any) -> Any:
     return Message(**(fields | changes))
 
 
+def _mounted(xyz: tuple[float, float, float], q: tuple[float, ...] = (0, 0, 0, 1)) -> list[Any]:
+    return [Message(transforms=[_edge("base_link", "camera_optical", xyz, q)])]
+
+
 TREE = [
     Message(
         transforms=[_edge("base_link", "mast", (1.0, 0.0, 1.0)), _edge("mast", "lidar_top", (0.0, 0.0, 0.8))]
@@ -65,8 +69,8 @@ def test_a_chain_may_run_against_the_direction_of_an_edge() -> None:
         (TREE, {}),
         (TREE, {"camera_front": _info(k=np.zeros(9))}),
         (TREE, {"camera_front": _info(distortion_model="equidistant")}),
-        ([Message(transforms=[_edge("base_link", "camera_optical", (0, 0, 0), (0, 0, 0, 0))])], {"camera_front": _info()}),
-        ([Message(transforms=[_edge("base_link", "camera_optical", (np.nan, 0, 0))])], {"camera_front": _info()}),
+        (_mounted((0, 0, 0), (0, 0, 0, 0)), {"camera_front": _info()}),
+        (_mounted((np.nan, 0, 0)), {"camera_front": _info()}),
     ],
     ids=["no tf", "no info", "uncalibrated", "fisheye", "zero rotation", "nan mounting"],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Small logs of every format, made by the reference writers: two seconds of camera, IMU, GNSS and a custom type."""
+"""Small logs of every format, made by the reference writers: camera, IMU, GNSS and a custom type."""
 
 from __future__ import annotations
 

@@ -134,3 +134,19 @@ def test_random_flips(
         data[int(share * edge * len(data))] ^= mask
     (tmp_path / "x").write_bytes(data)
     judge(tmp_path / "x")
+
+
+def test_an_index_that_points_beyond_any_file(small_logs: dict[str, Path], tmp_path: Path) -> None:
+    data = bytearray(small_logs["bag_none"].read_bytes())
+    at = data.rindex(b"chunk_pos=") + 10
+    data[at : at + 8] = b"\xff" * 8
+    (tmp_path / "x").write_bytes(data)
+    verdict = inspect_log(tmp_path / "x")
+    assert (verdict.state, verdict.code, verdict.messages) == ("salvaged", "bad_index", 180)
+
+
+def test_a_database_whose_schema_is_no_text(small_logs: dict[str, Path], tmp_path: Path) -> None:
+    data = log_bytes(small_logs, "db3")
+    (tmp_path / "x").write_bytes(data.replace(b"CREATE TABLE topics", b"CREAT\xff TABLE topics"))
+    verdict = inspect_log(tmp_path / "x")
+    assert (verdict.state, verdict.code) == ("quarantined", "bad_database")

@@ -30,8 +30,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COUNTS = {CAMERA: 20, IMU: 100, GNSS: 20, RADAR: 40}
-FORMATS = ("bag_none", "bag_bz2", "bag_lz4", "mcap_none", "mcap_lz4", "mcap_zstd", "mcap_ros1", "mcap_unchunked",
-           "db3", "rosbag2_mcap", "db3_per_message")  # fmt: skip
+FORMATS = (
+    "bag_none",
+    "bag_bz2",
+    "bag_lz4",
+    "mcap_none",
+    "mcap_lz4",
+    "mcap_zstd",
+    "mcap_ros1",
+    "mcap_unchunked",
+    "db3",
+    "rosbag2_mcap",
+    "db3_per_message",
+)
 
 
 @pytest.mark.parametrize("name", FORMATS)

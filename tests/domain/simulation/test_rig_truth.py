@@ -11,6 +11,7 @@ import pytest
 
 from av_assets.domain.simulation import canbus, signals
 from av_assets.domain.simulation.camera import CAMERAS, FRONT
+from av_assets.domain.simulation.ego import FRONT_BUMPER_X_M, REAR_BUMPER_X_M
 from av_assets.domain.simulation.lidar import MOUNT_M, Lidar
 from av_assets.domain.simulation.samples import sample_drives, short_drive
 from av_assets.domain.simulation.scene import Frame, Renderer
@@ -108,7 +109,8 @@ def test_conditions_look_different() -> None:
         world = build_world(short_drive(seconds=3.0, seed=3, light=light, weather=weather))
         frames[name] = Renderer(world).frame(FRONT, 1.0, np.random.default_rng(0)).rgb.astype(float)
     assert frames["night"].mean() < 0.5 * frames["day"].mean()
-    assert frames["fog"].std() < 0.6 * frames["day"].std()
+    far = slice(int(FRONT.horizon_row) - 12, int(FRONT.horizon_row) + 6)
+    assert frames["fog"][far].std() < 0.8 * frames["day"][far].std()
 
 
 def test_recorded_truth_speaks_of_the_recorded_frames(short_drive_folder: Path, short_truth: Path) -> None:
@@ -189,10 +191,11 @@ def test_nobody_drives_through_anybody() -> None:
         world = build_world(script)
         inside = (world.ego.t_s >= 0) & (world.ego.t_s <= script.seconds)
         for actor in world.actors:
-            if actor.cls == "vehicle":
-                along = np.abs(actor.s_m - world.ego.s_m)[inside]
-                across = np.abs(actor.d_m - world.ego.d_m)[inside]
-                assert not np.any((along < actor.size_m[0] / 2 + 1.0) & (across < 1.6)), (script.drive, actor)
+            ahead = (actor.s_m - world.ego.s_m)[inside]
+            across = np.abs(actor.d_m - world.ego.d_m)[inside]
+            half = actor.size_m[0] / 2
+            overlap = (ahead - half < FRONT_BUMPER_X_M) & (ahead + half > REAR_BUMPER_X_M)
+            assert not np.any(overlap & (across < 0.95 + actor.size_m[1] / 2)), (script.drive, actor.kind)
 
 
 def test_can_frames_agree_with_the_truth_and_counters_wrap() -> None:

@@ -28,7 +28,13 @@ class _Faces(click.Group):
 
 
 def _fail(error: AvError, as_json: bool) -> NoReturn:
-    found = {"error": error.code, "reason": error.reason, "file": error.file, "drive": error.drive, "remedy": error.remedy}
+    found = {
+        "error": error.code,
+        "reason": error.reason,
+        "file": error.file,
+        "drive": error.drive,
+        "remedy": error.remedy,
+    }
     click.echo(json.dumps(found) if as_json else f"error: {error}", err=not as_json)
     sys.exit(1)
 
@@ -60,7 +66,9 @@ def inspect(log: Path, as_json: bool) -> None:
 @main.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--as", "drive", help="Land under this drive id.")
-@click.option("--here", is_flag=True, help="Run the chain in this process instead of leaving it to the sensor.")
+@click.option(
+    "--here", is_flag=True, help="Run the chain in this process instead of leaving it to the sensor."
+)
 @click.option("--wait", is_flag=True, help="Wait until the drive is complete, quarantined or failed.")
 @json_option
 def land(path: Path, drive: str | None, here: bool, wait: bool, as_json: bool) -> None:
@@ -108,7 +116,11 @@ def backfill(patterns: tuple[str, ...], assets: str | None, here: bool, wait: bo
         raise AvError(f"no drive matches {', '.join(patterns)}", code="no_such_drive", remedy="see av status")
     picked = assets.split(",") if assets else list(STAGES)
     if unknown := sorted(set(picked) - set(STAGES)):
-        raise AvError(f"not per-drive assets: {', '.join(unknown)}", code="no_such_asset", remedy=f"choose from {', '.join(STAGES)}")
+        raise AvError(
+            f"not per-drive assets: {', '.join(unknown)}",
+            code="no_such_asset",
+            remedy=f"choose from {', '.join(STAGES)}",
+        )
     result: dict[str, Any] = {"drives": chosen, "assets": picked}
     if here:
         result["ok"] = {d: materialize_here(instance, picked, d, _say(as_json)) for d in chosen}
@@ -116,7 +128,11 @@ def backfill(patterns: tuple[str, ...], assets: str | None, here: bool, wait: bo
         result["backfill"] = submit_backfill(instance, picked, chosen, f"av backfill {' '.join(patterns)}")
         if wait:
             result["status"] = _wait_for_backfill(instance, result["backfill"])
-    _say(False)(json.dumps(result) if as_json else f"{len(chosen)} drives: {result.get('backfill') or result.get('ok')}")
+    _say(False)(
+        json.dumps(result)
+        if as_json
+        else f"{len(chosen)} drives: {result.get('backfill') or result.get('ok')}"
+    )
     if not all(result.get("ok", {}).values()) or result.get("status") in ("FAILED", "COMPLETED_FAILED"):
         sys.exit(1)
 
@@ -132,7 +148,9 @@ def request(asset: str, partition: str, url: str) -> None:
     try:
         click.echo(request_run(url, asset, partition))
     except OSError as error:
-        raise AvError(f"nothing answers at {url}: {error}", code="not_running", remedy="start it with: av up") from error
+        raise AvError(
+            f"nothing answers at {url}: {error}", code="not_running", remedy="start it with: av up"
+        ) from error
 
 
 @main.command()

@@ -31,7 +31,7 @@ from resources.landing import Landing
 
 ENDED = ("complete", "quarantined", "failed")
 LOOK_EVERY_S = 2.0
-GOLDEN_WEEK = "2025-06-02"  # the week of the sample drives; those of later weeks are new to the model, and to the drift check
+GOLDEN_WEEK = "2025-06-02"  # the week of the sample drives; those of later weeks are new to the model
 LEARNING = ("golden_slices", "checkpoints", "model_bundles", "eval_reports")
 LIMIT_S = 1800.0
 LATE_SECONDS = 12.0
@@ -68,7 +68,9 @@ class Outcome:
         return "\n".join(lines)
 
 
-def run_demo(here: Environment, platform: Platform, instance: dg.DagsterInstance, count: int | None) -> Outcome:
+def run_demo(
+    here: Environment, platform: Platform, instance: dg.DagsterInstance, count: int | None
+) -> Outcome:
     """Land, watch, ask, sum up. `count` limits the sample drives."""
     started = time.monotonic()
     lake = Lake(uri=here.lake, scratch=str(here.scratch), endpoint=here.s3_endpoint)
@@ -121,7 +123,10 @@ def late_drives() -> list[Any]:
 
     fog = next(s for s in sample_drives() if s.weather == "fog")
     ids = ("veh042-20250610t052000z", "veh042-20250610t061500z")
-    return [replace(fog, drive=d, seconds=LATE_SECONDS, seed=fog.seed + 90 + n, events=()) for n, d in enumerate(ids)]
+    return [
+        replace(fog, drive=d, seconds=LATE_SECONDS, seed=fog.seed + 90 + n, events=())
+        for n, d in enumerate(ids)
+    ]
 
 
 def _drop_late(here: Environment, watch: _Watch) -> list[str]:
@@ -187,7 +192,11 @@ class _Watch:
 
     def failed_runs(self, partition: str) -> list[dg.DagsterRun]:
         runs = self.instance.get_runs(dg.RunsFilter(tags={"dagster/partition": partition}))
-        return [r for r in runs if r.status == dg.DagsterRunStatus.FAILURE and r.tags.get("dagster/will_retry") != "true"]
+        return [
+            r
+            for r in runs
+            if r.status == dg.DagsterRunStatus.FAILURE and r.tags.get("dagster/will_retry") != "true"
+        ]
 
     def going_on(self, partition: str) -> bool:
         runs = self.instance.get_runs(dg.RunsFilter(tags={"dagster/partition": partition}))
@@ -202,7 +211,12 @@ class _Watch:
             return
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-        columns = (TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description:<16}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, transient=True) as progress:
             tasks = {stage: progress.add_task(stage, total=1) for stage in (*STAGES, *LEARNING)}
 
@@ -218,7 +232,10 @@ class _Watch:
         total = max(len(self.expected), 1)
         per_drive = {s: (len(set(self.lake.partitions(s)) & set(self.expected)), total) for s in STAGES}
         golden = (int(self.lake.manifest("golden_slices", GOLDEN_WEEK) is not None), 1)
-        model = {a: (int(bool(self.release) and self.lake.manifest(a, self.release) is not None), 1) for a in LEARNING[1:]}
+        model = {
+            a: (int(bool(self.release) and self.lake.manifest(a, self.release) is not None), 1)
+            for a in LEARNING[1:]
+        }
         return {**per_drive, "golden_slices": golden, **model}
 
 
@@ -256,8 +273,13 @@ def _sum_up(lake: Lake, platform: Platform, watch: _Watch, problems: list[str], 
         "golden dataset": f"{golden['version'][:12]} ({len(golden['members'])} drives)" if golden else "none",
     }
     return Outcome(
-        ok=not problems and bool(report), url=platform.url, seconds=time.monotonic() - started, drives=states,
-        problems=problems, totals=totals, report=report,
+        ok=not problems and bool(report),
+        url=platform.url,
+        seconds=time.monotonic() - started,
+        drives=states,
+        problems=problems,
+        totals=totals,
+        report=report,
         drift=f"{drift['state']} over {len(drift['current_drives'])} new drives" if drift else "",
     )
 
@@ -272,7 +294,9 @@ def _json(lake: Lake, asset: str, partition: str, path: str) -> dict[str, Any]:
 def _worst_residual(lake: Lake, states: list[DriveState]) -> str:
     worst: dict[str, float] = {}
     for drive in states:
-        for role, stream in _json(lake, "synced_shards", drive.id, "sync_report.json").get("streams", {}).items():
+        for role, stream in (
+            _json(lake, "synced_shards", drive.id, "sync_report.json").get("streams", {}).items()
+        ):
             if stream["residual_ns"]["p95"] is not None:
                 worst[role] = max(worst.get(role, 0.0), stream["residual_ns"]["p95"] / 1e6)
     return ", ".join(f"{role} {ms:.1f} ms" for role, ms in sorted(worst.items())) or "none"
@@ -289,5 +313,7 @@ def _events(rows: list[dict[str, Any]]) -> str:
 
 
 def _slice_line(name: str, found: dict[str, Any]) -> str:
-    numbers = "".join(f"{found[k]:8.3f}" if found[k] is not None else f"{'-':>8}" for k in ("map50", "miou", "ece"))
+    numbers = "".join(
+        f"{found[k]:8.3f}" if found[k] is not None else f"{'-':>8}" for k in ("map50", "miou", "ece")
+    )
     return f"  {name:<14}{numbers}{found['drives']:>8}{found['frames']:>8}"

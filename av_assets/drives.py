@@ -18,12 +18,22 @@ from resources.lake import Lake
 from resources.landing import Landing
 
 STAGES = (
-    "raw_logs", "log_reports", "redacted_clips", "synced_shards", "drive_catalog", "event_windows",
-    "clip_embeddings", "auto_labels", "verified_labels",
+    "raw_logs",
+    "log_reports",
+    "redacted_clips",
+    "synced_shards",
+    "drive_catalog",
+    "event_windows",
+    "clip_embeddings",
+    "auto_labels",
+    "verified_labels",
 )
 RUNS_LOOKED_AT = 1000
 _GOING_ON = {
-    dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
 }
 
 

@@ -51,8 +51,18 @@ class Platform:
     def __enter__(self) -> Self:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         command = [
-            sys.executable, "-W", "ignore", "-m", "dagster", "dev", "-w", str(PROJECT / "workspace.yaml"),
-            "-h", self._host, "-p", str(self._port),
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "dagster",
+            "dev",
+            "-w",
+            str(PROJECT / "workspace.yaml"),
+            "-h",
+            self._host,
+            "-p",
+            str(self._port),
         ]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -76,7 +86,9 @@ class Platform:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             if self._process is not None and self._process.poll() is not None:
-                raise AvError("Dagster ended while starting", code="start_failed", file=self.log, remedy="read the log")
+                raise AvError(
+                    "Dagster ended while starting", code="start_failed", file=self.log, remedy="read the log"
+                )
             if is_serving(self.url):
                 return
             time.sleep(0.5)
@@ -111,7 +123,9 @@ def request_run(url: str, asset: str, partition: str) -> str:
         "mode": "default",
         "runConfigData": "{}",
         "selector": {
-            "repositoryLocationName": "av_assets", "repositoryName": "__repository__", "jobName": "__ASSET_JOB",
+            "repositoryLocationName": "av_assets",
+            "repositoryName": "__repository__",
+            "jobName": "__ASSET_JOB",
             "assetSelection": [{"path": [asset]}],
         },
         "executionMetadata": {"tags": [{"key": "dagster/partition", "value": partition}]},
@@ -122,7 +136,9 @@ def request_run(url: str, asset: str, partition: str) -> str:
     return str(found["run"]["runId"])
 
 
-def submit_backfill(instance: dg.DagsterInstance, assets: Sequence[str], drives: Sequence[str], title: str) -> str:
+def submit_backfill(
+    instance: dg.DagsterInstance, assets: Sequence[str], drives: Sequence[str], title: str
+) -> str:
     """Hand a backfill of `assets` over `drives` to the daemon; returns its id. The catalog shows and can cancel it."""
     from dagster._core.execution.backfill import PartitionBackfill
 
@@ -158,7 +174,9 @@ def materialize_here(
     def run(names: Sequence[str], partition: str | None) -> bool:
         result = job.execute_in_process(
             run_config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
-            instance=instance, partition_key=partition, asset_selection=[dg.AssetKey(n) for n in names],
+            instance=instance,
+            partition_key=partition,
+            asset_selection=[dg.AssetKey(n) for n in names],
             raise_on_error=False,
         )
         return bool(result.success)
@@ -184,7 +202,9 @@ def folders_to_land(source: Path) -> list[Path]:
     found: list[Path] = []
     for child in sorted(p for p in source.iterdir() if not p.name.startswith(".")):
         direct = child.is_dir() and any(p.is_file() and holds_logs(p) for p in child.iterdir())
-        if (child.is_file() and holds_logs(child)) or (direct and all(p.is_file() for p in child.iterdir()) and not _is_collection(child)):
+        if (child.is_file() and holds_logs(child)) or (
+            direct and all(p.is_file() for p in child.iterdir()) and not _is_collection(child)
+        ):
             found.append(child)
         elif child.is_dir():
             found += folders_to_land(child)

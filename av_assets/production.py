@@ -127,7 +127,7 @@ def record_drives(
 ) -> Iterator[dg.MaterializeResult]:
     """Run `one` per drive and record each on its own; see docs/decisions/0004 for why a range is recorded by hand.
 
-    Yields nothing where every drive went to quarantine: Dagster then skips what follows in the run, and the run succeeds.
+    Yields nothing where every drive went to quarantine: Dagster skips what follows in the run, and the run succeeds.
     """
     stage, keys, done, crashes = asset_name(context), list(context.partition_keys), [], []
     for number, drive in enumerate(keys, start=1):
@@ -176,7 +176,9 @@ def quarantine_drive(
     row = quarantine.put(lake, drive, stage, error, run_id=context.run_id, now_ns=time.time_ns())
     context.log.warning(f"quarantined {drive} at {stage}: {error}")
     context.log_event(
-        dg.AssetObservation(stage, partition=drive, description=str(error), metadata={"state": "quarantined", **row})
+        dg.AssetObservation(
+            stage, partition=drive, description=str(error), metadata={"state": "quarantined", **row}
+        )
     )
     context.instance.report_runless_asset_event(completeness(lake))
 
@@ -197,7 +199,9 @@ def completeness(lake: Lake) -> dg.AssetCheckEvaluation:
 def bundle_metadata(made: Made, started_ns: int) -> dict[str, Any]:
     """What every bundle shows: size, digests, where the time went."""
     manifest = made.manifest
-    seconds = {f"seconds/{part}": dg.MetadataValue.float(round(s, 3)) for part, s in sorted(made.seconds.items())}
+    seconds = {
+        f"seconds/{part}": dg.MetadataValue.float(round(s, 3)) for part, s in sorted(made.seconds.items())
+    }
     return {
         "files": len(manifest.files),
         "bytes": manifest.bytes,

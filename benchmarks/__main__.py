@@ -34,7 +34,10 @@ USUAL = ("ingest", "sync", "dagster", "load")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 1 only with --strict, where a target was missed."""
-    chosen = _parser().parse_args(arguments)
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    if unknown := set(chosen.names) - set(PIECES):
+        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(PIECES)}")
     warnings.filterwarnings("ignore", module="dagster")
     console, progress = Console(), Console(stderr=True)
     about = machine(chosen.work or Path(tempfile.gettempdir()))
@@ -45,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             figures += _measured(name, settings, progress)
     show(figures, console)
     about["load_after"] = load_now()
-    console.print(f"{about['cores']} cores, load {about['load_before'][0]} before and {about['load_after'][0]} after;"
-                  " compare ratios, not seconds", highlight=False, soft_wrap=True)  # fmt: skip
+    busy = f"load {about['load_before'][0]} before and {about['load_after'][0]} after"
+    console.print(f"{about['cores']} cores, {busy}; compare ratios, not seconds", highlight=False)
     if chosen.json:
         write_json(figures, about, chosen.json)
     return int(chosen.strict and any(figure.met is False for figure in figures))
@@ -61,7 +64,7 @@ def _measured(name: str, settings: Settings, progress: Console) -> list[Figure]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *PIECES],
+    parser.add_argument("names", nargs="*", metavar="NAME",
                         help=f"of {', '.join(PIECES)}; default: {', '.join(USUAL)}")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
     parser.add_argument("--strict", action="store_true", help="fail where a target is missed")

@@ -72,8 +72,9 @@ class Figure:
     def as_json(self) -> dict[str, Any]:
         return {
             "name": self.name, "measured": self.measured, "value": self.value, "unit": self.unit,
-            "target": self.target, "met": self.met, "samples": {k: list(v) for k, v in self.samples.items()},
-            "parts_s": dict(self.parts), "cpu_s": {k: list(v) for k, v in self.cpu.items()}, "note": self.note,
+            "target": self.target, "met": self.met, "note": self.note, "parts_s": dict(self.parts),
+            "samples": {k: list(v) for k, v in self.samples.items()},
+            "cpu_s": {k: list(v) for k, v in self.cpu.items()},
         }  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def run(settings: Settings, say: Say) -> list[Figure]:
     reset = partial(_reset, lake, copied)
     turns = take_turns(("lake", ours), ("shell", peer), settings.times(REPEATS), say, reset)
     kind = file_system(settings.work)
-    note = f"{settings.ingest_bytes / 1e9:.2f} GB in {FILES} incompressible files on {kind}, sources in memory"
+    note = f"{settings.ingest_bytes / 1e9:.2f} GB in {FILES} incompressible files on {kind}, sources cached"
     if kind == "tmpfs":
         note += "; this is memory, not a disk: choose another folder with --work"
     measured = "lake ingest with verification / cp + sync + sha256sum -c"
@@ -78,7 +78,7 @@ def _reset(*folders: Path) -> None:
 
 
 def _into_lake(landing: Path, root: Path, parts: dict[str, float]) -> None:
-    # The asset's own function, so that what is measured is what runs; Dagster is measured by dagster_overhead.
+    # The asset's own function, so that what is measured is what runs; Dagster itself is another benchmark.
     from av_assets.foundations.ingestion import _ingest
     from resources.lake import Lake
     from resources.landing import Landing

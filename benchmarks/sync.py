@@ -1,7 +1,8 @@
 """Synchronizing a drive, against the floor: read every raw message once, write the same number of bytes once.
 
-The pictures come from pass-through redaction files, made beforehand by the writer of redaction without detectors,
-so that nothing is decoded. Neither side syncs to disk (the lake does when it publishes), which favours the floor.
+The pictures come from pass-through redaction files, made beforehand by the writer of redaction without
+detectors, so that nothing is decoded. Neither side syncs to disk (the lake does when it publishes), which
+favours the floor.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def run(settings: Settings, say: Say) -> list[Figure]:
 
 
 def pass_through(drive: Path, target: Path) -> int:
-    """Write `<role>.parquet` of every camera as redaction does when it finds nobody; returns how many frames."""
+    """Write `<role>.parquet` of every camera as redaction does where nobody is seen; returns the frames."""
     from av_assets.domain.evidence.digests import sha256_bytes
     from av_assets.domain.logs.drive_spec import SPEC_FILE, read_drive_spec
     from av_assets.domain.logs.reader import LogReader, image_payload

@@ -1,7 +1,7 @@
-"""A code location with the shape of the real one and nothing to do: what is left is the cost of orchestration.
+"""A code location with the shape of the real one and nothing to do: orchestration is what is left.
 
-Nine assets per drive in the real order, five of them with a check, made by the real loop over drives. The real
-definitions are imported as well, so that a run process starts as slowly as a real one.
+Nine assets per drive in the real order, five of them with a check, made by the real loop over drives. The
+real definitions are imported as well, so that a run process starts as slowly as a real one.
 Belongs here: that location. Does not belong here: measuring it.
 """
 

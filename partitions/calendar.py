@@ -5,4 +5,6 @@ from __future__ import annotations
 import dagster as dg
 
 weeks = dg.WeeklyPartitionsDefinition(start_date="2025-06-02", day_offset=1)  # ISO weeks: Monday to Monday
-days = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_offset=1)  # today counts, it is being monitored
+days = dg.DailyPartitionsDefinition(
+    start_date="2026-01-01", end_offset=1
+)  # today counts, it is being monitored

@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlparse
 import dagster as dg
 
 from av_assets.domain.errors import EvidenceError, LandingError
-from av_assets.domain.evidence.digests import sha256_file
+from av_assets.domain.evidence.digests import sha256_bytes, sha256_file
 from av_assets.domain.evidence.manifest import FileEntry, MadeFrom, Manifest
 from resources.objects import BucketStore, FolderStore, open_store
 from resources.tables import Tables
@@ -36,7 +36,7 @@ class Lake(dg.ConfigurableResource["Lake"]):
 
     Attributes:
         uri: root of the lake.
-        scratch: local folder for work in progress; on a folder lake inside its file system, so that finishing is a rename.
+        scratch: local folder for work in progress; beside a folder lake, so that finishing is a rename.
         endpoint: S3 endpoint, for stores that are not AWS.
     """
 
@@ -110,7 +110,7 @@ class Lake(dg.ConfigurableResource["Lake"]):
         present = self.require(asset, partition)
         if present.content != manifest.content:
             raise LandingError(
-                f"other content was ingested under this id before ({present.content[:12]}, now {manifest.content[:12]})",
+                f"other content is held under this id ({present.content[:12]}, now {manifest.content[:12]})",
                 code="content_conflict",
                 drive=partition,
                 remedy="land it under an id of its own",
@@ -165,7 +165,7 @@ class Lake(dg.ConfigurableResource["Lake"]):
     def read_bytes(self, manifest: Manifest, path: str) -> bytes:
         entry = manifest.entry(path)
         data = self.store.get(object_key(entry.sha256))
-        if data is None or len(data) != entry.bytes:
+        if data is None or sha256_bytes(data) != entry.sha256:
             raise EvidenceError("object is missing or damaged", code="damaged_object", file=path)
         return data
 

@@ -67,7 +67,9 @@ class Landing(dg.ConfigurableResource["Landing"]):
 
         source = source.resolve()
         if not source.exists():
-            raise LandingError("there is nothing to land", code="not_found", file=source, remedy="check the path")
+            raise LandingError(
+                "there is nothing to land", code="not_found", file=source, remedy="check the path"
+            )
         has_spec = source.is_dir() and (source / SPEC_FILE).is_file()
         spec = read_drive_spec(source / SPEC_FILE) if has_spec else sniff_drive_spec(source)
         if drive is not None:
@@ -88,7 +90,10 @@ class Landing(dg.ConfigurableResource["Landing"]):
             growing.rename(target)
         except OSError as error:
             raise LandingError(
-                f"cannot copy: {error.strerror}", code="landing_failed", file=error.filename or source, drive=spec.drive
+                f"cannot copy: {error.strerror}",
+                code="landing_failed",
+                file=error.filename or source,
+                drive=spec.drive,
             ) from error
         finally:
             shutil.rmtree(growing, ignore_errors=True)

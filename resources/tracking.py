@@ -26,7 +26,12 @@ class Tracking(dg.ConfigurableResource["Tracking"]):
 
         Path(self.folder).mkdir(parents=True, exist_ok=True)
         run = wandb.init(
-            project=self.project, name=name, config=dict(config), tags=tags, dir=self.folder, mode=self.mode,
+            project=self.project,
+            name=name,
+            config=dict(config),
+            tags=tags,
+            dir=self.folder,
+            mode=self.mode,
             settings=wandb.Settings(silent=True, x_disable_stats=True),
         )
         try:

@@ -7,11 +7,23 @@ import dagster as dg
 from resources.environment import environment
 
 PER_DRIVE = (
-    "log_reports", "redacted_clips", "synced_shards", "drive_catalog", "event_windows", "clip_embeddings",
-    "auto_labels", "verified_labels", "pretrained_models",
+    "log_reports",
+    "redacted_clips",
+    "synced_shards",
+    "drive_catalog",
+    "event_windows",
+    "clip_embeddings",
+    "auto_labels",
+    "verified_labels",
+    "pretrained_models",
 )
 LEARNING = (
-    "golden_slices", "checkpoints", "model_bundles", "eval_reports", "drift_reports", "retraining_requests",
+    "golden_slices",
+    "checkpoints",
+    "model_bundles",
+    "eval_reports",
+    "drift_reports",
+    "retraining_requests",
 )
 
 

@@ -45,7 +45,9 @@ every_monday = (
 """The latest finished week, frozen whether or not anything changed."""
 
 every_morning = (
-    AC.cron_tick_passed("0 6 * * *").since(AC.newly_requested()) & AC.in_latest_time_window() & ~AC.in_progress()
+    AC.cron_tick_passed("0 6 * * *").since(AC.newly_requested())
+    & AC.in_latest_time_window()
+    & ~AC.in_progress()
 ).with_label("every_morning")
 
 on_failed_drift_check = (
@@ -54,5 +56,7 @@ on_failed_drift_check = (
 ).with_label("on_failed_drift_check")
 """Once per change from passing to failing, not once per look."""
 
-on_new_release = on_changed_content.ignore(dg.AssetSelection.assets("golden_slices")).with_label("on_new_release")
+on_new_release = on_changed_content.ignore(dg.AssetSelection.assets("golden_slices")).with_label(
+    "on_new_release"
+)
 """A release names the week it learns from in its key: other weeks of the dataset are not its business."""

@@ -8,9 +8,9 @@ import json
 import time
 
 import dagster as dg
-from av_assets.policies.landing import LandingPolicy
 
 from av_assets.domain.errors import LandingError
+from av_assets.policies.landing import LandingPolicy
 from partitions.drives import drives
 from resources import quarantine
 from resources.environment import environment
@@ -35,7 +35,9 @@ def landed_drives(
     policy = LandingPolicy.load()
     todo, seen = [], {}
     for folder in landing.folders(time.time()):
-        if started.get(folder.name) == folder.fingerprint or _refused(lake, landing, folder, policy, context.instance):
+        if started.get(folder.name) == folder.fingerprint or _refused(
+            lake, landing, folder, policy, context.instance
+        ):
             seen[folder.name] = folder.fingerprint
         elif folder.complete:
             todo.append(folder)
@@ -43,7 +45,7 @@ def landed_drives(
     batch = todo[:BATCH]
     if not batch and seen == started:
         return dg.SkipReason("no new drive has landed")
-    fresh = set(f.name for f in batch) - set(context.instance.get_dynamic_partitions(drives.name or ""))
+    fresh = {f.name for f in batch} - set(context.instance.get_dynamic_partitions(drives.name or ""))
     return dg.SensorResult(
         dynamic_partitions_requests=[drives.build_add_request(sorted(fresh))] if fresh else [],
         run_requests=[
@@ -63,8 +65,11 @@ def _refused(
     error = landing.problem(folder)
     if error is None and not folder.complete and folder.quiet_s > policy.marker_timeout_s:
         error = LandingError(
-            f"no completion marker, and nothing has changed for {policy.marker_timeout_s:.0f} s", code="missing_marker",
-            file=folder.path, drive=folder.name, remedy="finish the copy, then put the empty file COMPLETE beside it",
+            f"no completion marker, and nothing has changed for {policy.marker_timeout_s:.0f} s",
+            code="missing_marker",
+            file=folder.path,
+            drive=folder.name,
+            remedy="finish the copy, then put the empty file COMPLETE beside it",
         )
     if error is None:
         return False

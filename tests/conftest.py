@@ -8,7 +8,9 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--real-data", default=None, help="folder with real recordings (drives/, bags/, metrics/)")
+    parser.addoption(
+        "--real-data", default=None, help="folder with real recordings (drives/, bags/, metrics/)"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,18 @@ import pytest
 from resources.compute import WORDS
 
 SNAPSHOT = Path(__file__).parent / "graph.json"
-HEAVY = ("torch", "cv2", "onnxruntime", "evidently", "wandb", "deltalake", "lancedb", "skimage", "sklearn", "matplotlib")
+HEAVY = (
+    "torch",
+    "cv2",
+    "onnxruntime",
+    "evidently",
+    "wandb",
+    "deltalake",
+    "lancedb",
+    "skimage",
+    "sklearn",
+    "matplotlib",
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +44,9 @@ def _spec(graph: dg.AssetGraph, key: dg.AssetKey) -> dict[str, object]:
         "group": node.group_name,
         "owners": sorted(node.owners),
         "kinds": sorted(node.kinds),
-        "partitions": type(node.partitions_def).__name__ + ":" + str(getattr(node.partitions_def, "name", "")),
+        "partitions": type(node.partitions_def).__name__
+        + ":"
+        + str(getattr(node.partitions_def, "name", "")),
         "condition": node.automation_condition.get_label() if node.automation_condition else None,
         "checks": sorted(c.name for c in node.check_keys),
         "code_version": node.code_version,

@@ -18,8 +18,14 @@ from sensors.conditions import on_changed_content
 
 
 @dg.asset(
-    partitions_def=drives, deps=[raw_logs, log_reports, synced_shards], automation_condition=on_changed_content,
-    output_required=False, backfill_policy=BATCH, op_tags=LIGHT.tags, pool=LIGHT.pool, code_version="1",
+    partitions_def=drives,
+    deps=[raw_logs, log_reports, synced_shards],
+    automation_condition=on_changed_content,
+    output_required=False,
+    backfill_policy=BATCH,
+    op_tags=LIGHT.tags,
+    pool=LIGHT.pool,
+    code_version="1",
     kinds={"delta"},
 )
 def drive_catalog(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:

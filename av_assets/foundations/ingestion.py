@@ -32,8 +32,13 @@ from sensors.conditions import on_changed_content
 
 
 @dg.asset(
-    partitions_def=drives, output_required=False, backfill_policy=BATCH, op_tags=CPU.tags, pool=CPU.pool,
-    code_version="1", kinds={"mcap", "rosbag"},
+    partitions_def=drives,
+    output_required=False,
+    backfill_policy=BATCH,
+    op_tags=CPU.tags,
+    pool=CPU.pool,
+    code_version="1",
+    kinds={"mcap", "rosbag"},
 )
 def raw_logs(
     context: dg.AssetExecutionContext, lake: Lake, landing: Landing
@@ -52,8 +57,15 @@ def raw_logs_leave_no_drive_in_quarantine(lake: Lake) -> dg.AssetCheckResult:
 
 
 @dg.asset(
-    partitions_def=drives, deps=[raw_logs], automation_condition=on_changed_content, output_required=False,
-    backfill_policy=BATCH, op_tags=DECODE.tags, pool=DECODE.pool, code_version="1", kinds={"json"},
+    partitions_def=drives,
+    deps=[raw_logs],
+    automation_condition=on_changed_content,
+    output_required=False,
+    backfill_policy=BATCH,
+    op_tags=DECODE.tags,
+    pool=DECODE.pool,
+    code_version="1",
+    kinds={"json"},
 )
 def log_reports(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
     """Workflow 2 of 36, first half: takes raw_logs, gives rule by rule what is wrong with the log."""

@@ -56,15 +56,26 @@ def pretrained_models(context: dg.AssetExecutionContext, lake: Lake) -> dg.Mater
 
 
 @dg.asset(
-    partitions_def=drives, deps=[raw_logs, log_reports, pretrained_models], output_required=False,
-    automation_condition=on_changed_content, backfill_policy=BATCH, op_tags=DETECT.tags, pool=DETECT.pool,
-    code_version="1", kinds={"parquet", "onnx"},
+    partitions_def=drives,
+    deps=[raw_logs, log_reports, pretrained_models],
+    output_required=False,
+    automation_condition=on_changed_content,
+    backfill_policy=BATCH,
+    op_tags=DETECT.tags,
+    pool=DETECT.pool,
+    code_version="1",
+    kinds={"parquet", "onnx"},
 )
 def redacted_clips(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
     """Workflow 2 of 36, second half: takes raw_logs, gives camera frames without faces and plates, and a report."""
     policy = RedactionPolicy.load()
     yield from each_drive(
-        context, lake, ["raw_logs", "log_reports"], [policy], partial(_redact, policy), _describe,
+        context,
+        lake,
+        ["raw_logs", "log_reports"],
+        [policy],
+        partial(_redact, policy),
+        _describe,
         shared=["pretrained_models"],
     )
 

@@ -19,8 +19,14 @@ from sensors.conditions import on_changed_content
 
 
 @dg.asset(
-    partitions_def=drives, deps=[raw_logs, redacted_clips], automation_condition=on_changed_content,
-    output_required=False, backfill_policy=BATCH, op_tags=DECODE.tags, pool=DECODE.pool, code_version="1",
+    partitions_def=drives,
+    deps=[raw_logs, redacted_clips],
+    automation_condition=on_changed_content,
+    output_required=False,
+    backfill_policy=BATCH,
+    op_tags=DECODE.tags,
+    pool=DECODE.pool,
+    code_version="1",
     kinds={"parquet"},
 )
 def synced_shards(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
@@ -43,7 +49,9 @@ def synced_shards_stay_within_tolerance(
         if not stream["residual_ok"]
     }
     return dg.AssetCheckResult(
-        passed=not late, severity=dg.AssetCheckSeverity.WARN, metadata={"late_streams": dg.MetadataValue.json(late)}
+        passed=not late,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"late_streams": dg.MetadataValue.json(late)},
     )
 
 
@@ -67,8 +75,14 @@ def _read_report(lake: Lake, drive: str) -> dict[str, Any]:
 def _describe(lake: Lake, manifest: Any) -> dict[str, Any]:
     report = _read_report(lake, manifest.partition)
     rows = (
-        {"stream": role, **{f"p{p}_ms": stream["residual_ns"][f"p{p}"] / 1e6 for p in (50, 95, 99) if stream["matched"]}}
-        | {k: stream[k] for k in ("samples", "matched", "missing", "orphans", "duplicates", "within_tolerance")}
+        {
+            "stream": role,
+            **{f"p{p}_ms": stream["residual_ns"][f"p{p}"] / 1e6 for p in (50, 95, 99) if stream["matched"]},
+        }
+        | {
+            k: stream[k]
+            for k in ("samples", "matched", "missing", "orphans", "duplicates", "within_tolerance")
+        }
         for role, stream in sorted(report["streams"].items())
     )
     return {

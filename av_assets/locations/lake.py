@@ -1,4 +1,4 @@
-"""The location that runs on `av-preproc` and `av-batch-infer-cu12`: from landed drives to verified labels and datasets."""
+"""The location that runs on `av-preproc` and `av-batch-infer-cu12`: from landed drives to datasets."""
 
 from __future__ import annotations
 

@@ -16,8 +16,15 @@ from sensors.conditions import on_changed_content
 
 
 @dg.asset(
-    partitions_def=drives, deps=["synced_shards"], automation_condition=on_changed_content, output_required=False,
-    backfill_policy=BATCH, op_tags=CPU.tags, pool=CPU.pool, code_version="1", kinds={"parquet"},
+    partitions_def=drives,
+    deps=["synced_shards"],
+    automation_condition=on_changed_content,
+    output_required=False,
+    backfill_policy=BATCH,
+    op_tags=CPU.tags,
+    pool=CPU.pool,
+    code_version="1",
+    kinds={"parquet"},
 )
 def auto_labels(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
     """Workflow 9 of 36: takes synced_shards, gives boxes and drivable area proposed from the lidar."""

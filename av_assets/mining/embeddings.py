@@ -15,15 +15,27 @@ from sensors.conditions import on_changed_content
 
 
 @dg.asset(
-    partitions_def=drives, deps=["synced_shards", "pretrained_models"], automation_condition=on_changed_content,
-    output_required=False, backfill_policy=BATCH, op_tags=DETECT.tags, pool=DETECT.pool, code_version="1",
+    partitions_def=drives,
+    deps=["synced_shards", "pretrained_models"],
+    automation_condition=on_changed_content,
+    output_required=False,
+    backfill_policy=BATCH,
+    op_tags=DETECT.tags,
+    pool=DETECT.pool,
+    code_version="1",
     kinds={"parquet", "onnx"},
 )
 def clip_embeddings(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
     """Workflow 7 of 36: takes synced_shards, gives one unit vector per clip and camera."""
     policy = EmbeddingsPolicy.load()
     yield from each_drive(
-        context, lake, ["synced_shards"], [policy], partial(_embed, policy), _describe, shared=["pretrained_models"]
+        context,
+        lake,
+        ["synced_shards"],
+        [policy],
+        partial(_embed, policy),
+        _describe,
+        shared=["pretrained_models"],
     )
 
 

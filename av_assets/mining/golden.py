@@ -36,7 +36,11 @@ _ALL_DRIVES = dg.AllPartitionMapping()
         dg.AssetDep("synced_shards", partition_mapping=_ALL_DRIVES),
         dg.AssetDep("drive_catalog", partition_mapping=_ALL_DRIVES),
     ],
-    automation_condition=every_monday, op_tags=CPU.tags, pool=CPU.pool, code_version="1", kinds={"parquet"},
+    automation_condition=every_monday,
+    op_tags=CPU.tags,
+    pool=CPU.pool,
+    code_version="1",
+    kinds={"parquet"},
 )
 def golden_slices(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
     """Workflow 11 of 36: takes all verified drives up to the week's end, gives one frozen, split, sliced dataset."""
@@ -60,7 +64,9 @@ def golden_slices_leak_nothing(context: dg.AssetCheckExecutionContext, lake: Lak
     """No drive, and no clip that looks the same, stands on both sides of a split."""
     leaks = json.loads(lake.read_bytes(lake.require("golden_slices", context.partition_key), "leaks.json"))
     return dg.AssetCheckResult(
-        passed=not leaks, severity=dg.AssetCheckSeverity.WARN, metadata={"leaks": dg.MetadataValue.json(leaks)}
+        passed=not leaks,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"leaks": dg.MetadataValue.json(leaks)},
     )
 
 
@@ -69,7 +75,11 @@ def _verified_drives(lake: Lake, week: str) -> list[str]:
     end_ns = int((datetime.fromisoformat(week).replace(tzinfo=UTC) + timedelta(days=7)).timestamp()) * 10**9
     catalog = lake.tables.read("drives", [("start_ns", "<", end_ns)])
     known = set(catalog["drive"].to_pylist()) if catalog is not None else set()
-    return [d for d in lake.partitions("verified_labels") if d in known and lake.require("verified_labels", d).files]
+    return [
+        d
+        for d in lake.partitions("verified_labels")
+        if d in known and lake.require("verified_labels", d).files
+    ]
 
 
 def _freeze(lake: Lake, policy: GoldenPolicy, work: Work, drives_in: list[str]) -> str:
@@ -135,7 +145,12 @@ def _write_json(path: Path, value: object) -> None:
 def _describe(lake: Lake, manifest: Manifest) -> dict[str, Any]:
     dataset = json.loads(lake.read_bytes(manifest, "dataset.json"))
     rows = [
-        {"drive": m["drive"], "split": m["split"], "frames": m["frames"], **{k: str(v) for k, v in m["tags"].items()}}
+        {
+            "drive": m["drive"],
+            "split": m["split"],
+            "frames": m["frames"],
+            **{k: str(v) for k, v in m["tags"].items()},
+        }
         for m in dataset["members"]
     ]
     return {

@@ -20,8 +20,14 @@ SEED = 10
 
 
 @dg.asset(
-    partitions_def=drives, deps=["synced_shards", auto_labels], automation_condition=on_changed_content,
-    output_required=False, backfill_policy=BATCH, op_tags=LIGHT.tags, pool=LIGHT.pool, code_version="1",
+    partitions_def=drives,
+    deps=["synced_shards", auto_labels],
+    automation_condition=on_changed_content,
+    output_required=False,
+    backfill_policy=BATCH,
+    op_tags=LIGHT.tags,
+    pool=LIGHT.pool,
+    code_version="1",
     kinds={"parquet"},
 )
 def verified_labels(
@@ -30,7 +36,12 @@ def verified_labels(
     """Workflow 10 of 36: takes auto_labels, gives labels that annotators corrected and agreed on."""
     policy = AnnotationPolicy.load()
     yield from each_drive(
-        context, lake, ["synced_shards", "auto_labels"], [policy], partial(_verify, annotators, policy), _describe
+        context,
+        lake,
+        ["synced_shards", "auto_labels"],
+        [policy],
+        partial(_verify, annotators, policy),
+        _describe,
     )
 
 

@@ -14,8 +14,13 @@ from sensors.conditions import on_failed_drift_check
 
 
 @dg.asset(
-    partitions_def=days, deps=[drift_reports], automation_condition=on_failed_drift_check, op_tags=LIGHT.tags,
-    pool=LIGHT.pool, code_version="1", kinds={"json"},
+    partitions_def=days,
+    deps=[drift_reports],
+    automation_condition=on_failed_drift_check,
+    op_tags=LIGHT.tags,
+    pool=LIGHT.pool,
+    code_version="1",
+    kinds={"json"},
 )
 def retraining_requests(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
     """Workflow 26 of 36: takes drift_reports whose check failed, gives a request that names features and drives."""

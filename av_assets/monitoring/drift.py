@@ -28,14 +28,20 @@ NEWEST_DRIVES = 50  # a day's report looks at the newest drives that the referen
         dg.AssetDep(name, partition_mapping=dg.AllPartitionMapping())
         for name in ("golden_slices", "synced_shards", "auto_labels", "clip_embeddings")
     ],
-    automation_condition=every_morning, op_tags=CPU.tags, pool=CPU.pool, code_version="1", kinds={"evidently"},
+    automation_condition=every_morning,
+    op_tags=CPU.tags,
+    pool=CPU.pool,
+    code_version="1",
+    kinds={"evidently"},
 )
 def drift_reports(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
-    """Workflow 25 of 36: takes the newest drives and the golden reference, gives PSI per feature and an Evidently page."""
+    """Workflow 25 of 36: takes new drives and the golden reference, gives PSI per feature and an Evidently page."""
     started = time.time_ns()
     weeks = lake.partitions("golden_slices")
     if not weeks:
-        raise dg.Failure("there is no golden dataset to compare with: materialize golden_slices first", allow_retries=False)
+        raise dg.Failure(
+            "there is no golden dataset to compare with: materialize golden_slices first", allow_retries=False
+        )
     golden = lake.require("golden_slices", weeks[-1])
     known = {m["drive"] for m in json.loads(lake.read_bytes(golden, "dataset.json"))["members"]}
     newest = [d for d in _with_pictures(lake) if d not in known][-NEWEST_DRIVES:]
@@ -59,7 +65,8 @@ def drift_reports_raise_no_alarm(context: dg.AssetCheckExecutionContext, lake: L
     """No feature of the new drives has moved away from the golden dataset's."""
     report = json.loads(lake.read_bytes(lake.require("drift_reports", context.partition_key), "report.json"))
     return dg.AssetCheckResult(
-        passed=report["state"] != "alarm", metadata={"state": report["state"], "drives": report["current_drives"]}
+        passed=report["state"] != "alarm",
+        metadata={"state": report["state"], "drives": report["current_drives"]},
     )
 
 
@@ -69,7 +76,11 @@ def _with_pictures(lake: Lake) -> list[str]:
     rows = [] if catalog is None else catalog.select(["drive", "start_ns"]).to_pylist()
     embedded = {d for d in lake.partitions("clip_embeddings") if not lake.require("clip_embeddings", d).note}
     labelled = set(lake.partitions("auto_labels"))
-    return [r["drive"] for r in sorted(rows, key=lambda r: (r["start_ns"], r["drive"])) if r["drive"] in embedded & labelled]
+    return [
+        r["drive"]
+        for r in sorted(rows, key=lambda r: (r["start_ns"], r["drive"]))
+        if r["drive"] in embedded & labelled
+    ]
 
 
 def _measure(work: Work, newest: list[str]) -> str:
@@ -80,14 +91,16 @@ def _measure(work: Work, newest: list[str]) -> str:
 
     policy, reference = DriftPolicy.load(), work.checkout("golden_slices")
     baseline = json.loads((reference / "reference.json").read_bytes())
-    current: dict[str, "pa.Table"] = {}
+    current: dict[str, pa.Table] = {}
     for drive in newest:
         folder = work.folder / "current" / drive
         for asset in ("synced_shards", "auto_labels", "clip_embeddings"):
             work.lake.checkout(work.inputs[f"{asset}/{drive}"], folder / asset)
         current[drive] = drive_features(
-            sorted((folder / "synced_shards" / "clips").glob("*.parquet")), policy,
-            _if_file(folder / "auto_labels" / "labels.parquet"), folder / "clip_embeddings" / "embeddings.parquet",
+            sorted((folder / "synced_shards" / "clips").glob("*.parquet")),
+            policy,
+            _if_file(folder / "auto_labels" / "labels.parquet"),
+            folder / "clip_embeddings" / "embeddings.parquet",
         )
     report = drift_report(baseline, current, policy, SEED)
     found = {**report.to_json(), "current_drives": sorted(current)}
@@ -95,7 +108,10 @@ def _measure(work: Work, newest: list[str]) -> str:
     (work.out / "drift.png").write_bytes(drift_png(report))
     if current:
         members = sorted((reference / "drives").iterdir())
-        golden = [drive_features(sorted((m / "clips").glob("*.parquet")), policy, m / "labels.parquet") for m in members]
+        golden = [
+            drive_features(sorted((m / "clips").glob("*.parquet")), policy, m / "labels.parquet")
+            for m in members
+        ]
         render_evidently(_frame(golden), _frame(list(current.values())), work.out / "evidently.html")
     return "" if current else "no drive is newer than the golden dataset"
 
@@ -104,7 +120,9 @@ def _frame(tables: list["pa.Table"]) -> Any:
     import pyarrow as pa
 
     rows = pa.concat_tables(tables)
-    return rows.drop_columns([c for c in ("drive", "clip_id", "ref_ns", "embedding") if c in rows.column_names]).to_pandas()
+    return rows.drop_columns(
+        [c for c in ("drive", "clip_id", "ref_ns", "embedding") if c in rows.column_names]
+    ).to_pandas()
 
 
 def _if_file(path: Path) -> Path | None:

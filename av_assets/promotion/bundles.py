@@ -15,8 +15,13 @@ from sensors.conditions import on_changed_content
 
 
 @dg.asset(
-    partitions_def=releases, deps=["checkpoints"], automation_condition=on_changed_content, op_tags=CPU.tags,
-    pool=CPU.pool, code_version="1", kinds={"onnx"},
+    partitions_def=releases,
+    deps=["checkpoints"],
+    automation_condition=on_changed_content,
+    op_tags=CPU.tags,
+    pool=CPU.pool,
+    code_version="1",
+    kinds={"onnx"},
 )
 def model_bundles(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
     """Workflow 15 of 36: takes checkpoints, gives an ONNX bundle whose outputs equal the network's."""
@@ -36,7 +41,9 @@ def model_bundles_equal_their_checkpoint(
 ) -> dg.AssetCheckResult:
     """ONNX and torch agree on seeded inputs within the policy's tolerance."""
     parity = json.loads(lake.read_bytes(lake.require("model_bundles", context.partition_key), "parity.json"))
-    return dg.AssetCheckResult(passed=bool(parity["passed"]), metadata={"parity": dg.MetadataValue.json(parity)})
+    return dg.AssetCheckResult(
+        passed=bool(parity["passed"]), metadata={"parity": dg.MetadataValue.json(parity)}
+    )
 
 
 def _export(work: Work) -> str:

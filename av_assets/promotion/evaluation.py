@@ -19,11 +19,14 @@ from sensors.conditions import on_new_release
 @dg.asset(
     partitions_def=releases,
     deps=[model_bundles, dg.AssetDep("golden_slices", partition_mapping=dg.AllPartitionMapping())],
-    automation_condition=on_new_release, op_tags=EVALUATE.tags, pool=EVALUATE.pool, code_version="1",
+    automation_condition=on_new_release,
+    op_tags=EVALUATE.tags,
+    pool=EVALUATE.pool,
+    code_version="1",
     kinds={"onnx", "json"},
 )
 def eval_reports(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
-    """Workflow 16 of 36: takes model_bundles and golden_slices, gives metrics per slice and pass, fail or insufficient."""
+    """Workflow 16 of 36: takes model_bundles and golden_slices, gives metrics per slice and a verdict."""
     started, release = time.time_ns(), context.partition_key
     inputs = {
         "model_bundles": lake.require("model_bundles", release),
@@ -53,7 +56,9 @@ def eval_reports_pass_the_gate(context: dg.AssetCheckExecutionContext, lake: Lak
 def _evaluate(work: Work, policy: EvaluationPolicy) -> str:
     from av_assets.domain.metrics.evaluate import evaluate_bundle
 
-    evaluate_bundle(work.checkout("model_bundles"), work.checkout("golden_slices"), policy, work.out, work.watch)
+    evaluate_bundle(
+        work.checkout("model_bundles"), work.checkout("golden_slices"), policy, work.out, work.watch
+    )
     return ""
 
 
@@ -64,7 +69,10 @@ def _read(lake: Lake, manifest: Manifest) -> dict[str, Any]:
 def _describe(lake: Lake, manifest: Manifest) -> dict[str, Any]:
     report = _read(lake, manifest)
     columns = ("map50", "miou", "ece", "drives", "frames", "objects")
-    rows = ({"slice": name, **{c: str(found[c]) for c in columns}} for name, found in sorted(report["slices"].items()))
+    rows = (
+        {"slice": name, **{c: str(found[c]) for c in columns}}
+        for name, found in sorted(report["slices"].items())
+    )
     return {
         "verdict": report["verdict"]["state"],
         "slices": table(rows),

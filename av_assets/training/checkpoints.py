@@ -26,8 +26,11 @@ SEED = 13
 @dg.asset(
     partitions_def=releases,
     deps=[dg.AssetDep("golden_slices", partition_mapping=dg.AllPartitionMapping())],
-    automation_condition=on_new_release, op_tags=TRAIN_MULTISENSOR.tags, pool=TRAIN_MULTISENSOR.pool,
-    code_version="1", kinds={"pytorch", "wandb"},
+    automation_condition=on_new_release,
+    op_tags=TRAIN_MULTISENSOR.tags,
+    pool=TRAIN_MULTISENSOR.pool,
+    code_version="1",
+    kinds={"pytorch", "wandb"},
 )
 def checkpoints(
     context: dg.AssetExecutionContext, lake: Lake, pipes: dg.PipesSubprocessClient
@@ -39,13 +42,21 @@ def checkpoints(
 
     def train(work: Work) -> str:
         dataset = work.checkout("golden_slices")
-        resume = environment().scratch / "training" / f"{release}-{made_from.inputs[f'golden_slices/{golden.partition}'][:12]}"
+        resume = (
+            environment().scratch
+            / "training"
+            / f"{release}-{made_from.inputs[f'golden_slices/{golden.partition}'][:12]}"
+        )
         pipes.run(
             command=[sys.executable, "-m", "av_assets.training.worker"],
             context=context,
             extras={
-                "release": release, "dataset": str(dataset), "out": str(work.out), "state": str(resume),
-                "tracking": str(environment().home / "wandb"), "seed": SEED,
+                "release": release,
+                "dataset": str(dataset),
+                "out": str(work.out),
+                "state": str(resume),
+                "tracking": str(environment().home / "wandb"),
+                "seed": SEED,
             },
         )
         return ""

@@ -47,10 +47,17 @@ def main() -> None:
         state, out = Path(pipes.get_extra("state")), Path(pipes.get_extra("out"))
         earlier = state / "checkpoint.pt"
         tracking = Tracking(folder=pipes.get_extra("tracking"))
-        with tracking.run(pipes.get_extra("release"), policy.model_dump(mode="json"), ("checkpoints",)) as run:
+        with tracking.run(
+            pipes.get_extra("release"), policy.model_dump(mode="json"), ("checkpoints",)
+        ) as run:
             summary = train(
-                policy, Path(pipes.get_extra("dataset")), state, earlier if earlier.is_file() else None,
-                Reporter(pipes.log.info, run), pipes.get_extra("seed"), lambda: bool(asked_to_stop),
+                policy,
+                Path(pipes.get_extra("dataset")),
+                state,
+                earlier if earlier.is_file() else None,
+                Reporter(pipes.log.info, run),
+                pipes.get_extra("seed"),
+                lambda: bool(asked_to_stop),
             )
             run.summary.update({k: v for k, v in asdict(summary).items() if isinstance(v, int | float | str)})
         if summary.ended_by == "stop":

@@ -32,7 +32,9 @@ def test_dropped_drives_flow_to_verified_labels_in_two_runs_each(running: Runnin
     running.wait(lambda: all(running.state(d).state == "complete" for d in drives), 400)
     for drive in drives:
         runs = running.instance.get_runs(dg.RunsFilter(tags={"dagster/partition": drive}))
-        assert len(runs) == 2, [(r.status, sorted(k.to_user_string() for k in r.asset_selection or ())) for r in runs]
+        assert len(runs) == 2, [
+            (r.status, sorted(k.to_user_string() for k in r.asset_selection or ())) for r in runs
+        ]
         assert {r.status for r in runs} == {dg.DagsterRunStatus.SUCCESS}
 
 
@@ -66,7 +68,8 @@ def test_backfill_by_drive_records_each_drive(running: Running, recorded: Path) 
     drives = sorted(p.name for p in (recorded / "landing").iterdir())[:2]
     backfill = submit_backfill(running.instance, ["event_windows"], drives, "test")
     running.wait(
-        lambda: running.instance.get_backfill(backfill).status.value not in ("REQUESTED",), 120  # type: ignore[union-attr]
+        lambda: running.instance.get_backfill(backfill).status.value not in ("REQUESTED",),
+        120,  # type: ignore[union-attr]
     )
     assert running.instance.get_backfill(backfill).status.value == "COMPLETED_SUCCESS"  # type: ignore[union-attr]
     runs = running.instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill}))

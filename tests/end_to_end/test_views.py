@@ -12,11 +12,19 @@ from tests.end_to_end.conftest import Running
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
 ]
 pytestmark = [
-    pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(600), pytest.mark.xdist_group("platform"),
+    pytest.mark.slow,
+    pytest.mark.browser,
+    pytest.mark.timeout(600),
+    pytest.mark.xdist_group("platform"),
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
 ]
 
@@ -60,7 +68,14 @@ def test_lineage_draws_the_groups(page: object, running: Running, shots: Path) -
 
 def test_a_drive_shows_its_contact_sheet(page: object, running: Running, shots: Path) -> None:
     drive = running.lake.partitions("redacted_clips")[0]
-    _shown(page, running, f"/assets/redacted_clips?view=partitions&partition={drive}", drive, "redacted_clips", shots)
+    _shown(
+        page,
+        running,
+        f"/assets/redacted_clips?view=partitions&partition={drive}",
+        drive,
+        "redacted_clips",
+        shots,
+    )
     pictures = page.locator("img[src^='data:image/png']")  # type: ignore[attr-defined]
     links = page.get_by_text("Show markdown", exact=False)  # type: ignore[attr-defined]
     if pictures.count() == 0 and links.count():
@@ -73,5 +88,12 @@ def test_a_drive_shows_its_contact_sheet(page: object, running: Running, shots: 
 
 def test_an_evaluation_shows_its_curves(page: object, running: Running, shots: Path) -> None:
     release = running.lake.partitions("eval_reports")[0]
-    body = _shown(page, running, f"/assets/eval_reports?view=partitions&partition={release}", release, "eval_reports", shots)
+    body = _shown(
+        page,
+        running,
+        f"/assets/eval_reports?view=partitions&partition={release}",
+        release,
+        "eval_reports",
+        shots,
+    )
     assert "verdict" in body

@@ -32,7 +32,11 @@ class Installation:
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, *command], env=self.environment, capture_output=True, text=True, timeout=TIMEOUT_S
+            [sys.executable, *command],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
         )
         assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
         return done
@@ -62,7 +66,9 @@ def install(home: Path, pretrained: Path) -> Installation:
     home.mkdir(parents=True, exist_ok=True)
     with made.lake.workdir() as folder:
         shutil.copytree(pretrained, folder / "models")
-        made.lake.publish("pretrained_models", "all", folder / "models", made_from=MadeFrom(code_version="test"))
+        made.lake.publish(
+            "pretrained_models", "all", folder / "models", made_from=MadeFrom(code_version="test")
+        )
     return made
 
 

@@ -1,6 +1,6 @@
 """Run one stage of one drive and die in the middle: started by test_kill.py as a process of its own.
 
-    killed.py DRIVE STAGE MOMENT    MOMENT: compute | store | manifest
+killed.py DRIVE STAGE MOMENT    MOMENT: compute | store | manifest
 """
 
 from __future__ import annotations

@@ -24,7 +24,9 @@ def test_killed_stages_end_in_the_digests_of_an_undisturbed_run(
         (place.home / "truth").symlink_to(short_truth)
     calm.av("land", str(short_drive_folder), "--here")
     disturbed.av("land", str(short_drive_folder))
-    disturbed.run("-c", f"from av_assets.cli import _instance; _instance().add_dynamic_partitions('drive', ['{DRIVE}'])")
+    disturbed.run(
+        "-c", f"from av_assets.cli import _instance; _instance().add_dynamic_partitions('drive', ['{DRIVE}'])"
+    )
     for number, stage in enumerate(STAGES):
         done = disturbed.run("-m", "tests.faults.killed", DRIVE, stage, MOMENTS[number % 3], check=False)
         assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]

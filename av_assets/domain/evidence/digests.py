@@ -10,7 +10,9 @@ from pathlib import Path
 
 def canonical_json(value: object) -> bytes:
     """Sorted keys, no spaces, UTF-8: the same value gives the same bytes on every machine."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
 
 
 def sha256_bytes(data: bytes | bytearray | memoryview) -> str:

@@ -98,7 +98,10 @@ class Manifest(BaseModel):
             if file.path == path:
                 return file
         raise EvidenceError(
-            f"{self.asset}/{self.partition} holds no {path}", code="missing_file", file=path, drive=self.partition
+            f"{self.asset}/{self.partition} holds no {path}",
+            code="missing_file",
+            file=path,
+            drive=self.partition,
         )
 
     def matching(self, *patterns: str) -> tuple[FileEntry, ...]:

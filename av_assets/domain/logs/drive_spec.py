@@ -68,8 +68,12 @@ class DriveSpec(BaseModel):
     schema_: Annotated[int, Field(alias="schema", ge=1, le=1)] = 1
     drive: str
     vehicle: str = "unknown"
-    logs: tuple[str, ...] = Field(default=(), description="files or rosbag2 folders; empty: all that are found")
-    streams: dict[str, StreamSpec] = Field(default_factory=dict, description="role -> stream; empty: inferred")
+    logs: tuple[str, ...] = Field(
+        default=(), description="files or rosbag2 folders; empty: all that are found"
+    )
+    streams: dict[str, StreamSpec] = Field(
+        default_factory=dict, description="role -> stream; empty: inferred"
+    )
     conditions: dict[str, str] = Field(
         default_factory=dict, description="declared, not measured: weather, light, zone, region, ..."
     )

@@ -1,10 +1,11 @@
 """Population stability index on bins that the reference fixed once.
 
 Belongs here: edges, counts, the index and its size limit. Does not belong here: features, drives, decisions.
-Bins of one feature, in this order: below the reference minimum, the quantile bins, above the reference maximum,
-missing. The out-of-range bins are empty in the reference by construction. They are kept, so that a reader sees what
-the reference never held; for the index they are folded into their neighbours, because a bin that is empty on one side
-only by construction would take the index over its size limit four times as often as the limit says (measured).
+Bins of one feature, in this order: below the reference minimum, the quantile bins, above the reference
+maximum, missing. The out-of-range bins are empty in the reference by construction. They are kept, so that a
+reader sees what the reference never held; for the index they are folded into their neighbours, because bins
+that are empty on one side by construction would take the index over its size limit four times as often as the
+limit says (measured).
 """
 
 from __future__ import annotations
@@ -54,8 +55,10 @@ def bin_counts(values: npt.ArrayLike, edges: Sequence[float]) -> Counts:
 
 
 def fold_out_of_range(counts: Counts, missing: bool = True) -> Counts:
-    """Counts (..., B) of `bin_counts` with the two out-of-range bins added to their neighbours, without the missing bin
-    where `missing` is false. With fewer than two quantile bins nothing is folded: nothing would be left to compare.
+    """Counts (..., B) of `bin_counts` with the two out-of-range bins added to their neighbours.
+
+    The missing bin is left out where `missing` is false. With fewer than two quantile bins nothing is folded:
+    nothing would be left to compare.
     """
     inner = counts[..., 1:-2].copy()
     lost = counts[..., -1:] if missing else counts[..., :0]

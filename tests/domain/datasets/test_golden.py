@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from av_assets.domain.datasets.golden import plan_golden, write_dataset_json
@@ -31,12 +31,14 @@ def members(count: int = 12) -> list[MemberInfo]:
     ]  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.permutations(members()))
 def test_members_in_any_order_give_one_version(shuffled: list[MemberInfo]) -> None:
     plan = plan_golden(shuffled, WEEK, POLICY)
     assert plan.to_json() == plan_golden(members(), WEEK, POLICY).to_json()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 11), st.sampled_from(["verified_labels", "synced_shards"]))
 def test_one_changed_digest_is_a_new_version(which: int, digest: str) -> None:
     changed = members()

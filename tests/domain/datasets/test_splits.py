@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from av_assets.domain.datasets.splits import hash_place, split_of
@@ -15,6 +15,7 @@ POLICY = GoldenPolicy.load()
 drive_ids = st.from_regex(r"veh[0-9]{3}-2025[01][0-9][0-2][0-9]t[0-2][0-9]{5}z", fullmatch=True)
 
 
+@settings(deadline=None)
 @given(st.lists(drive_ids, unique=True, max_size=30), drive_ids)
 def test_another_drive_moves_no_drive(drives: list[str], new: str) -> None:
     before = {d: split_of(d, POLICY) for d in drives}
@@ -22,6 +23,7 @@ def test_another_drive_moves_no_drive(drives: list[str], new: str) -> None:
     assert all(after[d] == split for d, split in before.items())
 
 
+@settings(deadline=None)
 @given(drive_ids, st.text(min_size=1))
 def test_places_are_shares(drive: str, salt: str) -> None:
     assert 0.0 <= hash_place(drive, salt) < 1.0

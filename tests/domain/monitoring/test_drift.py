@@ -22,7 +22,12 @@ FEATURES = ("brightness_mean", "contrast", "vehicle_count")
 
 
 def fleet(
-    rng: np.random.Generator, drives: int, shift: float = 0.0, between: float = 1.0, rows: int = 40, name: str = "r"
+    rng: np.random.Generator,
+    drives: int,
+    shift: float = 0.0,
+    between: float = 1.0,
+    rows: int = 40,
+    name: str = "r",
 ) -> dict[str, pa.Table]:
     """Drives whose features have means of their own (`between`) and unit noise inside."""
     tables = {}
@@ -90,7 +95,9 @@ def test_order_of_rows_and_drives_changes_nothing() -> None:
     rows = pa.concat_tables(reference.values())
     mixed = make_baseline(rows.take(pa.array(rng.permutation(rows.num_rows))), POLICY)
     assert mixed == baseline_of(reference)
-    assert drift_report(mixed, shuffled, POLICY, 3) == drift_report(baseline_of(reference), current, POLICY, 3)
+    assert drift_report(mixed, shuffled, POLICY, 3) == drift_report(
+        baseline_of(reference), current, POLICY, 3
+    )
 
 
 def test_a_burst_of_missing_values_is_a_schema_fault() -> None:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from av_assets.domain.monitoring.psi import bin_counts, fold_out_of_range, occupied_bins, psi, psi_limit, quantile_edges
+from av_assets.domain.monitoring.psi import (
+    bin_counts,
+    fold_out_of_range,
+    occupied_bins,
+    psi,
+    psi_limit,
+    quantile_edges,
+)
 
 TENTHS = [0.1] * 10
 SHIFTED = [0.05, *[0.1] * 8, 0.15]
@@ -35,6 +42,7 @@ def test_a_side_without_rows_gives_nan() -> None:
     assert np.isnan(psi([0, 0], [1, 1]))
 
 
+@settings(deadline=None)
 @given(values, st.randoms())
 def test_order_of_rows_changes_nothing(data: list[float], random: object) -> None:
     edges = quantile_edges(data)
@@ -44,6 +52,7 @@ def test_order_of_rows_changes_nothing(data: list[float], random: object) -> Non
     assert bin_counts(shuffled, edges).tolist() == bin_counts(data, edges).tolist()
 
 
+@settings(deadline=None)
 @given(values, st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=100))
 def test_every_value_is_in_exactly_one_bin(reference: list[float], current: list[float]) -> None:
     edges = quantile_edges(reference)
@@ -63,7 +72,11 @@ def test_a_constant_feature_notices_another_value() -> None:
     assert bin_counts([2.0, 3.0, 4.0, 4.0], edges).tolist() == [1, 1, 2, 0]
 
 
-@given(st.lists(st.integers(0, 50), min_size=3, max_size=12), st.lists(st.integers(0, 50), min_size=12, max_size=12))
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 50), min_size=3, max_size=12),
+    st.lists(st.integers(0, 50), min_size=12, max_size=12),
+)
 def test_psi_is_never_negative_and_symmetric(a: list[int], b: list[int]) -> None:
     b = b[: len(a)]
     if sum(a) and sum(b):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from av_assets.domain.monitoring.significance import benjamini_hochberg, drive_permutation_p, smallest_p
@@ -14,6 +14,7 @@ def test_benjamini_hochberg_of_a_known_example() -> None:
     assert benjamini_hochberg([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.02, 0.04, 0.04, 0.02])
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), max_size=20))
 def test_adjusted_values_are_not_smaller_and_keep_order(p: list[float]) -> None:
     adjusted = benjamini_hochberg(p)

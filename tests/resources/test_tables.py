@@ -1,0 +1,130 @@
+"""Delta tables: one partition is replaced at a time, whoever else is writing."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from av_assets.domain.errors import TransientError
+from resources.lake import Lake
+from resources.tables import Tables
+
+
+def rows(drive: str, *numbers: int) -> pa.Table:
+    return pa.table({
+        "drive": pa.array([drive] * len(numbers), pa.string()), "frames": pa.array(numbers, pa.int64()),
+    })
+
+
+def replace(tables: Tables, drive: str, *numbers: int) -> None:
+    tables.replace("clips", rows(drive, *numbers), key="drive", value=drive)
+
+
+def found(tables: Tables) -> list[tuple[str, int]]:
+    table = tables.read("clips")
+    assert table is not None
+    return sorted((row["drive"], row["frames"]) for row in table.to_pylist())
+
+
+def test_replace_touches_one_partition_only(lake: Lake) -> None:
+    replace(lake.tables, "veh001", 1, 2)
+    replace(lake.tables, "veh002", 3)
+    replace(lake.tables, "veh001", 4)
+    assert found(lake.tables) == [("veh001", 4), ("veh002", 3)]
+
+
+def test_replace_by_nothing_empties_the_partition(lake: Lake) -> None:
+    replace(lake.tables, "veh001", 1)
+    replace(lake.tables, "veh002", 2)
+    replace(lake.tables, "veh001")
+    assert found(lake.tables) == [("veh002", 2)]
+
+
+def test_repeating_a_replace_changes_no_rows(lake: Lake) -> None:
+    for _ in range(3):
+        replace(lake.tables, "veh001", 1, 2)
+    assert found(lake.tables) == [("veh001", 1), ("veh001", 2)]
+
+
+def test_remove_takes_one_partition_out(lake: Lake) -> None:
+    replace(lake.tables, "veh001", 1)
+    replace(lake.tables, "veh002", 2)
+    lake.tables.remove("clips", key="drive", value="veh001")
+    assert found(lake.tables) == [("veh002", 2)]
+    lake.tables.remove("nothing", key="drive", value="veh001")
+
+
+def test_value_with_a_quote_is_a_value(lake: Lake) -> None:
+    replace(lake.tables, "o'hara", 1)
+    replace(lake.tables, "o'hara", 2)
+    assert found(lake.tables) == [("o'hara", 2)]
+    lake.tables.remove("clips", key="drive", value="o'hara")
+    assert found(lake.tables) == []
+
+
+def test_read_filters_and_knows_what_is_not_there(lake: Lake) -> None:
+    assert lake.tables.read("clips") is None
+    assert lake.tables.version("clips") is None
+    replace(lake.tables, "veh001", 1, 5)
+    replace(lake.tables, "veh002", 9)
+    table = lake.tables.read("clips", filters=[("drive", "=", "veh001"), ("frames", ">", 2)])
+    assert table is not None
+    assert table.to_pylist() == [{"drive": "veh001", "frames": 5}]
+
+
+def test_version_grows_with_every_replace(lake: Lake) -> None:
+    replace(lake.tables, "veh001", 1)
+    first = lake.tables.version("clips")
+    replace(lake.tables, "veh001", 2)
+    assert first is not None
+    assert lake.tables.version("clips") == first + 1
+
+
+def test_column_that_comes_later_is_empty_in_older_rows(lake: Lake) -> None:
+    replace(lake.tables, "veh001", 1)
+    wider = rows("veh002", 2).append_column("weather", pa.array(["fog"]))
+    lake.tables.replace("clips", wider, key="drive", value="veh002")
+    table = lake.tables.read("clips")
+    assert table is not None
+    assert {r["drive"]: r["weather"] for r in table.to_pylist()} == {"veh001": None, "veh002": "fog"}
+
+
+def test_duckdb_sees_the_tables_as_views(lake: Lake) -> None:
+    replace(lake.tables, "veh001", 1, 2)
+    replace(lake.tables, "veh002", 3)
+    with lake.tables.connect("clips", "not_written_yet") as connection:
+        sums = connection.sql("select drive, sum(frames)::int from clips group by drive order by drive").fetchall()
+    assert sums == [("veh001", 3), ("veh002", 3)]
+
+
+def test_four_processes_at_once_lose_nothing(folder_lake: Lake) -> None:
+    """They race for the first commit as well: nobody made the table for them."""
+    context = multiprocessing.get_context("spawn")
+    root = str(Path(folder_lake.store.root))  # type: ignore[union-attr]
+    with ProcessPoolExecutor(4, mp_context=context) as pool:
+        list(pool.map(_replace_three, [root] * 4, range(4)))
+    assert found(folder_lake.tables) == [(f"veh00{w}-{n}", 2) for w in range(4) for n in range(3)]
+
+
+def _replace_three(root: str, worker: int) -> None:
+    tables = Tables(root, {})
+    for number in range(3):
+        for take in (1, 2):
+            replace(tables, f"veh00{worker}-{number}", take)
+
+
+def test_table_that_stays_busy_says_so(folder_lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deltalake.exceptions import CommitFailedError
+
+    def busy(*_: object, **__: object) -> None:
+        raise CommitFailedError("somebody else was first")
+
+    monkeypatch.setattr("deltalake.write_deltalake", busy)
+    monkeypatch.setattr("resources.tables.time.sleep", lambda _: None)
+    with pytest.raises(TransientError) as caught:
+        replace(folder_lake.tables, "veh001", 1)
+    assert caught.value.code == "table_busy"

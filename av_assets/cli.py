@@ -142,11 +142,11 @@ def backfill(patterns: tuple[str, ...], assets: str | None, here: bool, wait: bo
 @click.argument("partition")
 @click.option("--url", default="http://127.0.0.1:3000", show_default=True)
 def request(asset: str, partition: str, url: str) -> None:
-    """Ask the running platform for one asset on request, e.g. golden_slices 2025-06-02."""
+    """Ask the running platform for assets (comma-separated) at a partition, e.g. golden_slices 2025-06-02."""
     from av_assets.platform import request_run
 
     try:
-        click.echo(request_run(url, asset, partition))
+        click.echo(request_run(url, asset.split(","), partition))
     except OSError as error:
         raise AvError(
             f"nothing answers at {url}: {error}", code="not_running", remedy="start it with: av up"

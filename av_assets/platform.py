@@ -113,8 +113,8 @@ def ask(url: str, query: str, variables: dict[str, Any]) -> Any:
         return json.load(response)["data"]
 
 
-def request_run(url: str, asset: str, partition: str) -> str:
-    """Ask the run queue for one asset and partition, as the catalog's Materialize button does; returns the run id.
+def request_run(url: str, assets: Sequence[str], partition: str) -> str:
+    """Ask the run queue for assets at one partition, as the catalog's Materialize button does; returns the run id.
 
     Raises:
         AvError: the webserver refused.
@@ -126,7 +126,7 @@ def request_run(url: str, asset: str, partition: str) -> str:
             "repositoryLocationName": "av_assets",
             "repositoryName": "__repository__",
             "jobName": "__ASSET_JOB",
-            "assetSelection": [{"path": [asset]}],
+            "assetSelection": [{"path": [asset]} for asset in assets],
         },
         "executionMetadata": {"tags": [{"key": "dagster/partition", "value": partition}]},
     }

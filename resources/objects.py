@@ -128,46 +128,76 @@ class BucketStore:
         return self._opened
 
     def get(self, key: str) -> bytes | None:
-        try:
-            return bytes(self._store.get(key).bytes())
-        except FileNotFoundError:
-            return None
+        with _bucket_errors(key):
+            try:
+                return bytes(self._store.get(key).bytes())
+            except FileNotFoundError:
+                return None
 
     def size(self, key: str) -> int | None:
-        try:
-            return int(self._store.head(key)["size"])
-        except FileNotFoundError:
-            return None
+        with _bucket_errors(key):
+            try:
+                return int(self._store.head(key)["size"])
+            except FileNotFoundError:
+                return None
 
     def put(self, key: str, data: bytes, *, create: bool = False) -> bool:
         from obstore.exceptions import AlreadyExistsError
 
-        try:
-            self._store.put(key, data, mode="create" if create else "overwrite")
-        except AlreadyExistsError:
-            return False
+        with _bucket_errors(key):
+            try:
+                self._store.put(key, data, mode="create" if create else "overwrite")
+            except AlreadyExistsError:
+                return False
         return True
 
     def put_file(self, key: str, path: Path, *, consume: bool) -> None:
-        self._store.put(key, path)
+        with _bucket_errors(key):
+            self._store.put(key, path)
         if consume:
             path.unlink()
 
     def fetch(self, key: str, target: Path) -> None:
-        try:
-            stream = self._store.get(key).stream(min_chunk_size=8 << 20)
-        except FileNotFoundError as error:
-            raise EvidenceError("object is missing from the lake", code="missing_object", file=key) from error
-        with target.open("wb") as file:
-            for chunk in stream:
-                file.write(chunk)
+        with _bucket_errors(key):
+            try:
+                stream = self._store.get(key).stream(min_chunk_size=8 << 20)
+            except FileNotFoundError as error:
+                raise EvidenceError(
+                    "object is missing from the lake", code="missing_object", file=key
+                ) from error
+            try:
+                with target.open("wb") as file:
+                    for chunk in stream:
+                        file.write(chunk)
+            except OSError as error:
+                target.unlink(missing_ok=True)
+                raise _busy(error, target) from error
 
     def delete(self, key: str) -> None:
-        self._store.delete(key)
+        with _bucket_errors(key), contextlib.suppress(FileNotFoundError):
+            self._store.delete(key)
 
     def keys(self, prefix: str) -> Iterator[str]:
-        for page in self._store.list(prefix):
-            yield from sorted(item["path"] for item in page)
+        with _bucket_errors(prefix):
+            for page in self._store.list(prefix):
+                yield from sorted(item["path"] for item in page)
+
+
+@contextlib.contextmanager
+def _bucket_errors(key: str) -> Iterator[None]:
+    """obstore has retried already: what reaches us here lasted, and the next run may still find it gone."""
+    from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise AvError("there is no such bucket", code="missing_bucket", file=key, remedy="set AV_LAKE") from error
+    except (PermissionDeniedError, UnauthenticatedError) as error:
+        raise AvError(
+            "the bucket refuses these credentials", code="store_refused", file=key, remedy="grant access to it"
+        ) from error
+    except BaseError as error:
+        raise TransientError("the bucket does not answer", code="store_failed", file=key) from error
 
 
 def open_store(uri: str, endpoint: str | None = None) -> FolderStore | BucketStore:

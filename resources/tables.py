@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from av_assets.domain.errors import TransientError
@@ -35,38 +35,51 @@ class Tables:
             TransientError: other writers kept winning.
         """
         from deltalake import write_deltalake
-        from deltalake.exceptions import CommitFailedError
 
-        quoted = value.replace("'", "''")
-        for attempt in range(ATTEMPTS):
-            try:
-                if self._open(name) is None:
-                    # an empty first commit, so that two first writers race for the table, not for each other's rows
-                    write_deltalake(
-                        self.path(name),
-                        rows.slice(0, 0),
-                        partition_by=[key],
-                        mode="ignore",
-                        storage_options=self._options,
-                    )
+        def write() -> None:
+            if self._open(name) is None:
+                # an empty first commit, so that two first writers race for the table, not for each other's rows
                 write_deltalake(
                     self.path(name),
-                    rows,
-                    mode="overwrite",
-                    predicate=f"{key} = '{quoted}'",
-                    schema_mode="merge",
+                    rows.slice(0, 0),
+                    partition_by=[key],
+                    mode="ignore",
                     storage_options=self._options,
                 )
-                return
+            write_deltalake(
+                self.path(name),
+                rows,
+                mode="overwrite",
+                predicate=_equals(key, value),
+                schema_mode="merge",
+                storage_options=self._options,
+            )
+
+        self._until_committed(name, write)
+
+    def remove(self, name: str, *, key: str, value: str) -> None:
+        """Take the rows whose `key` is `value` out; safe beside other writers.
+
+        Raises:
+            TransientError: other writers kept winning.
+        """
+
+        def delete() -> None:
+            table = self._open(name)
+            if table is not None:
+                table.delete(_equals(key, value))
+
+        self._until_committed(name, delete)
+
+    def _until_committed(self, name: str, commit: Callable[[], None]) -> None:
+        from deltalake.exceptions import CommitFailedError
+
+        for attempt in range(ATTEMPTS):
+            try:
+                return commit()
             except CommitFailedError:
                 time.sleep(random.uniform(0.0, 0.05 * 2 ** min(attempt, 6)))
         raise TransientError(f"table {name} stayed busy", code="table_busy", file=self.path(name))
-
-    def remove(self, name: str, *, key: str, value: str) -> None:
-        table = self._open(name)
-        if table is not None:
-            quoted = value.replace("'", "''")
-            table.delete(f"{key} = '{quoted}'")
 
     def read(self, name: str, filters: list[tuple[str, str, Any]] | None = None) -> pa.Table | None:
         """All rows, or those that match `filters`; None where there is no such table yet."""
@@ -96,3 +109,8 @@ class Tables:
             return DeltaTable(self.path(name), storage_options=self._options)
         except TableNotFoundError:
             return None
+
+
+def _equals(key: str, value: str) -> str:
+    quoted = value.replace("'", "''")
+    return f"{key} = '{quoted}'"

@@ -79,7 +79,7 @@ def test_backfill_by_drive_records_each_drive(running: Running, recorded: Path) 
 
 
 def test_golden_dataset_becomes_an_evaluated_release(running: Running) -> None:
-    run_id = request_run(running.platform.url, "golden_slices", WEEK)
+    run_id = request_run(running.platform.url, ["golden_slices"], WEEK)
     running.wait(lambda: running.instance.get_run_by_id(run_id).is_finished, 120)  # type: ignore[union-attr]
     golden = running.lake.require("golden_slices", WEEK)
     release = release_id(WEEK, golden.content)

@@ -1,16 +1,18 @@
-"""What a folder store does when the disk fails under it."""
+"""What a store does when the disk or the bucket fails under it."""
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
 
+import obstore.exceptions
 import pytest
 
-from av_assets.domain.errors import EvidenceError, TransientError
+from av_assets.domain.errors import AvError, EvidenceError, TransientError
 from resources.lake import Lake
-from resources.objects import FolderStore
+from resources.objects import BucketStore, FolderStore
 
 
 def full(*_: Any) -> None:
@@ -100,10 +102,60 @@ def test_consumed_file_is_gone_and_an_unconsumed_one_is_not(store: FolderStore, 
     assert (tmp_path / "copied").exists()
 
 
-def test_bucket_that_fails_is_transient(s3_endpoint: str) -> None:
-    from resources.objects import BucketStore
+class TestFailingBucket:
+    def test_missing_bucket_is_a_setting_to_correct(self, s3_endpoint: str) -> None:
+        with pytest.raises(AvError) as caught:
+            BucketStore("there-is-no-such-bucket", "", s3_endpoint).put("a", b"1")
+        assert caught.value.code == "missing_bucket"
 
-    store = BucketStore("there-is-no-such-bucket", "", s3_endpoint)
-    with pytest.raises(TransientError) as caught:
+    @pytest.mark.parametrize(
+        ("failure", "kind", "code"),
+        [("GenericError", TransientError, "store_failed"), ("PermissionDeniedError", AvError, "store_refused")],
+    )
+    def test_every_verb_says_it_in_our_words(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str, kind: type[AvError], code: str
+    ) -> None:
+        monkeypatch.setattr(BucketStore, "_store", _Failing(getattr(obstore.exceptions, failure)("no answer")))
+        store = BucketStore("lake", "", None)
+        (tmp_path / "in").write_bytes(b"1")
+        for verb in (
+            lambda: store.get("a"),
+            lambda: store.size("a"),
+            lambda: store.put("a", b"1"),
+            lambda: store.put_file("a", tmp_path / "in", consume=True),
+            lambda: store.fetch("a", tmp_path / "out"),
+            lambda: store.delete("a"),
+            lambda: list(store.keys("a")),
+        ):
+            with pytest.raises(kind) as caught:
+                verb()
+            assert caught.value.code == code
+        assert (tmp_path / "in").exists()
+
+    def test_full_local_disk_leaves_no_half_fetched_file(
+        self, s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = BucketStore("lake", "full-disk", s3_endpoint)
         store.put("a", b"1")
-    assert caught.value.code == "store_failed"
+
+        class Full(io.BytesIO):
+            def write(self, data: object) -> int:
+                raise OSError(28, os.strerror(28))
+
+        monkeypatch.setattr(Path, "open", lambda *_: Full())
+        with pytest.raises(TransientError) as caught:
+            store.fetch("a", tmp_path / "out")
+        assert caught.value.code == "disk_full"
+
+
+class _Failing:
+    """An S3 client all of whose calls raise."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*_: Any, **__: Any) -> Any:
+            raise self._error
+
+        return call

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -115,6 +115,14 @@ def _replace_three(root: str, worker: int) -> None:
     for number in range(3):
         for take in (1, 2):
             replace(tables, f"veh00{worker}-{number}", take)
+
+
+def test_removals_beside_each_other_all_happen(folder_lake: Lake) -> None:
+    for number in range(6):
+        replace(folder_lake.tables, f"veh{number}", 1)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: folder_lake.tables.remove("clips", key="drive", value=f"veh{n}"), range(5)))
+    assert found(folder_lake.tables) == [("veh5", 1)]
 
 
 def test_table_that_stays_busy_says_so(folder_lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,8 @@ class Ros1Log(LogBytes):
                 self.indexed = True
             except (LogError, struct.error, KeyError) as error:
                 self.channels, self.counts, self.blocks = {}, {}, []
-                self.damage.note(*why(error, "bad_index"))
+                code, reason = why(error, "bad_index")
+                self.damage.note("bad_index" if code == "bad_record" else code, reason)
         if not self.indexed:
             scan(self)
 

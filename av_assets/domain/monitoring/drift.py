@@ -133,12 +133,13 @@ def _measure(
     if not reason:
         burst = lost_now - lost_before >= policy.missing_jump
         # Without the missing bin where that is the fault, so that the rest is still judged on its own.
+        kept = slice(0, -1) if burst else slice(None)
         before, now = fold_out_of_range(reference, not burst), fold_out_of_range(current, not burst)
         value = float(psi(before.sum(axis=0), now.sum(axis=0), policy.share_floor))
         if np.isfinite(value):
             limit = psi_limit(n, m, occupied_bins(before.sum(axis=0), now.sum(axis=0)), policy.alpha)
             rng = np.random.default_rng([seed, *name.encode()])
-            p = drive_permutation_p(before, now, policy.permutations, policy.share_floor, rng)
+            p = drive_permutation_p(reference[:, kept], current[:, kept], policy.permutations, rng)
         else:
             value = None
     return FeatureDrift(

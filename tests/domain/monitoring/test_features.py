@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "labels"))
 from label_scenes import DRIVE, START_NS, write_clips
 
 from av_assets.domain.monitoring.baseline import make_baseline

@@ -44,6 +44,7 @@ class Work:
     inputs: Mapping[str, Manifest]
     folder: Path
     watch: Stopwatch = field(default_factory=Stopwatch)
+    facts: dict[str, float] = field(default_factory=dict)  # figures that differ from run to run stay outside the bundle
 
     def checkout(self, asset: str, *patterns: str) -> Path:
         """The input bundle of `asset` as a local folder."""
@@ -60,6 +61,7 @@ class Made:
     manifest: Manifest
     seconds: Mapping[str, float]
     reused: bool
+    facts: Mapping[str, float] = field(default_factory=dict)
 
 
 Make = Callable[[Work], str]
@@ -95,7 +97,7 @@ def produce(
         note = make(work)
         with work.watch("publish"):
             manifest = lake.publish(asset, partition, work.out, note=note, made_from=made_from)
-        return Made(manifest, dict(work.watch.seconds), reused=False)
+        return Made(manifest, dict(work.watch.seconds), reused=False, facts=work.facts)
 
 
 def each_drive(
@@ -204,13 +206,14 @@ def bundle_metadata(made: Made, started_ns: int) -> dict[str, Any]:
     }
     return {
         "files": len(manifest.files),
-        "bytes": manifest.bytes,
+        "bytes": manifest.size_bytes,
         "content": manifest.content,
         "manifest": manifest.digest,
         "note": manifest.note or "complete",
         "reused": made.reused,
         "seconds/total": round((time.time_ns() - started_ns) / 1e9, 3),
         **seconds,
+        **made.facts,
     }
 
 

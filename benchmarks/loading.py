@@ -95,8 +95,13 @@ def resident_mb_below(root: int) -> dict[str, float]:
 
 
 def _role(args: str) -> str:
-    roles = (("dagster_webserver", "webserver"), ("dagster._daemon", "daemon"), ("grpc", "code server"))
-    return next((role for mark, role in roles if mark in args), "parent")
+    roles = (
+        ("dagster_webserver", "webserver"),
+        ("dagster._daemon", "daemon"),
+        ("code-server", "code server"),
+        ("api grpc", "code server"),
+    )
+    return next((role for mark, role in roles if mark in args), "dagster dev")
 
 
 def _free_port() -> int:

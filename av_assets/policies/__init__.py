@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -29,7 +28,7 @@ class Policy(BaseModel):
     name: ClassVar[str]
     version: str
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """sha256 of the canonical JSON of all fields: equal numbers, equal digest, whatever the YAML looks like."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))

@@ -59,6 +59,11 @@ def _evaluate(work: Work, policy: EvaluationPolicy) -> str:
     evaluate_bundle(
         work.checkout("model_bundles"), work.checkout("golden_slices"), policy, work.out, work.watch
     )
+    # Latency differs from run to run: it is shown in the catalog, and is no part of the bundle.
+    latency = work.out / "latency.json"
+    measured = json.loads(latency.read_bytes())
+    work.facts.update({f"latency/{k}": v for k, v in measured.items() if isinstance(v, int | float)})
+    latency.unlink()
     return ""
 
 
@@ -70,7 +75,7 @@ def _describe(lake: Lake, manifest: Manifest) -> dict[str, Any]:
     report = _read(lake, manifest)
     columns = ("map50", "miou", "ece", "drives", "frames", "objects")
     rows = (
-        {"slice": name, **{c: str(found[c]) for c in columns}}
+        {"slice": name, **{c: "-" if found[c] is None else str(round(found[c], 3)) for c in columns}}
         for name, found in sorted(report["slices"].items())
     )
     return {

@@ -85,8 +85,8 @@ class Manifest(BaseModel):
         return sha256_bytes(self.to_json())
 
     @property
-    def bytes(self) -> int:
-        return sum(f.bytes for f in self.files)
+    def size_bytes(self) -> int:
+        return total_bytes(self.files)
 
     def entry(self, path: str) -> FileEntry:
         """The file at `path`.

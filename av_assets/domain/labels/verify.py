@@ -12,14 +12,13 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from av_assets.domain.evidence.digests import sha256_json
 from av_assets.domain.labels.agreement import agreement
 from av_assets.domain.labels.clip_frames import LabelFrame, label_frames
 from av_assets.domain.labels.quality import gold_scores, label_quality
 from av_assets.domain.labels.review import FrameResult, FrameTask, plan_tasks, work_on
-from av_assets.domain.labels.schema import CLASSES, LABELS_FILE, VERIFIED_LABELS, write_labels
+from av_assets.domain.labels.schema import CLASSES, VERIFIED_LABELS, write_labels
 from av_assets.domain.labels.truth import AutoFrames, TruthFrames
 from av_assets.domain.labels.verified_rows import drivable_rows, verified_rows
 
@@ -169,8 +168,3 @@ def _summarise(
         quality,
         {name: gold_scores(pairs, policy.match_iou) for name, pairs in sorted(gold.items())},
     )
-
-
-def has_labels(folder: Path) -> bool:
-    """Whether a label bundle holds any label."""
-    return int(pq.read_metadata(folder / LABELS_FILE).num_rows) > 0

@@ -58,9 +58,7 @@ class View:
         pixels = pixels[np.isfinite(pixels).all(axis=1) & (depth > NEAR_M)]
         return pixels if len(pixels) else None
 
-    def picture_box(
-        self, box: Box3D, least_inside: float = 0.0
-    ) -> tuple[float, float, float, float] | None:
+    def picture_box(self, box: Box3D, least_inside: float = 0.0) -> tuple[float, float, float, float] | None:
         """x1, y1, x2, y2 clipped to the picture, or None where at most `least_inside` of its area is inside."""
         outline = self.project_outline(box)
         if outline is None:

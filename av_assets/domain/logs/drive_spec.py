@@ -90,7 +90,7 @@ class DriveSpec(BaseModel):
 
     def to_yaml(self) -> str:
         data: dict[str, Any] = self.model_dump(mode="json", by_alias=True, exclude_none=True)
-        return yaml.safe_dump(data, sort_keys=False)
+        return str(yaml.safe_dump(data, sort_keys=False))
 
 
 def read_drive_spec(path: Path) -> DriveSpec:

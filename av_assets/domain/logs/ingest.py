@@ -67,7 +67,7 @@ def _copy(reading: int, source: Path, target: Path, expected: str | None) -> Cop
     temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        copied = _write(reading, temporary, before.st_size)
+        copied = _write(reading, temporary)
         after = os.fstat(reading)
         if copied.bytes != before.st_size or after.st_mtime_ns != before.st_mtime_ns:
             raise TransientError(
@@ -86,18 +86,14 @@ def _copy(reading: int, source: Path, target: Path, expected: str | None) -> Cop
     return copied
 
 
-def _write(reading: int, temporary: Path, size: int) -> CopiedFile:
+def _write(reading: int, temporary: Path) -> CopiedFile:
     """Write to a synced temporary file; gives size and digest of what was read."""
     digest = hashlib.sha256()
     writing = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
-        if size:
-            with suppress(OSError):  # a hint: file systems without it fill up later instead
-                os.posix_fallocate(writing, 0, size)
         with suppress(OSError):
             os.posix_fadvise(reading, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         total = _pump(reading, writing, digest.update)
-        os.ftruncate(writing, total)
         os.fsync(writing)
     finally:
         os.close(writing)

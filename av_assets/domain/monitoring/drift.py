@@ -130,6 +130,8 @@ def _measure(
     lost_before, lost_now = _missing(expected), _missing(actual)
     value = limit = p = None
     reason = _insufficient(reference, current, policy)
+    if not reason and lost_before == lost_now == 1.0:
+        reason = "neither side has a value"
     if not reason:
         burst = lost_now - lost_before >= policy.missing_jump
         # Without the missing bin where that is the fault, so that the rest is still judged on its own.

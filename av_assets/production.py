@@ -21,7 +21,7 @@ import dagster as dg
 from dagster._core.definitions.data_version import CODE_VERSION_TAG, DATA_VERSION_TAG
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
-from av_assets.domain.errors import AvError, PoisonError, TransientError
+from av_assets.domain.errors import AvError, EvidenceError, PoisonError, TransientError
 from av_assets.domain.evidence.digests import sha256_bytes, sha256_file
 from av_assets.domain.evidence.manifest import MadeFrom, Manifest, bundle_name
 from av_assets.domain.evidence.timing import Stopwatch
@@ -32,6 +32,7 @@ from resources.environment import environment
 from resources.lake import Lake, object_key
 
 ALL = "all"  # the partition name of bundles that are not partitioned
+ROUNDS = 5
 
 
 @dataclass
@@ -111,15 +112,28 @@ def each_drive(
 ) -> Iterator[dg.MaterializeResult]:
     """Make the asset for each drive of the run; a bad drive goes to quarantine and the others go on.
 
+    An input that is remade while the asset works is read again before the asset is reported, so that what is reported is
+    never older than what it was made from; sensors/conditions.py relies on that.
+
     Args:
         reads: assets read at the same drive.
         shared: unpartitioned assets read.
     """
 
+    def read(drive: str) -> dict[str, Manifest]:
+        return {a: lake.require(a, drive) for a in reads} | {a: lake.require(a, ALL) for a in shared}
+
     def one(drive: str) -> Made:
-        inputs = {a: lake.require(a, drive) for a in reads} | {a: lake.require(a, ALL) for a in shared}
-        made_from = lineage(list(inputs.values()), code_version(context), policies)
-        return produce(lake, asset_name(context), drive, made_from, inputs, make)
+        inputs = read(drive)
+        for _ in range(ROUNDS):
+            made_from = lineage(list(inputs.values()), code_version(context), policies)
+            made = produce(lake, asset_name(context), drive, made_from, inputs, make)
+            newest = read(drive)
+            if all(newest[asset].content == inputs[asset].content for asset in inputs):
+                return made
+            context.log.info(f"{drive}: an input changed meanwhile, made again")
+            inputs = newest
+        raise TransientError("its inputs keep changing", code="inputs_keep_changing", drive=drive)
 
     yield from record_drives(context, lake, one, describe)
 
@@ -141,18 +155,17 @@ def record_drives(
         except PoisonError as error:
             quarantine_drive(context, lake, drive, stage, error)
             continue
-        except AvError as error:
-            if len(keys) == 1:
-                raise
-            context.log.warning(f"{drive}: {error}")  # its input is missing: it is in quarantine further up
-            continue
         except Exception as error:
             if len(keys) == 1:
                 raise
+            if _waits_in_quarantine(lake, drive, error):
+                context.log.warning(f"{drive}: {error}")
+                continue
             context.log.exception(f"{drive} crashed in {stage}")
             crashes.append((drive, error))
             continue
-        quarantine.release(lake, drive, stage)
+        if quarantine.release(lake, drive, stage):
+            context.instance.report_runless_asset_event(completeness(lake))
         metadata = bundle_metadata(made, started) | describe(lake, made.manifest)
         context.log.info(f"{stage} {number}/{len(keys)} {drive}: {made.manifest.note or 'done'}")
         done.append((drive, made, metadata))
@@ -171,11 +184,18 @@ def record_drives(
         yield dg.MaterializeResult(metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
 
 
+def _waits_in_quarantine(lake: Lake, drive: str, error: Exception) -> bool:
+    """Whether the drive has no input because an earlier stage has put it aside; any other failure is one."""
+    if not isinstance(error, EvidenceError) or error.code != "missing_bundle":
+        return False
+    return any(row["drive"] == drive for row in quarantine.listing(lake))
+
+
 def quarantine_drive(
     context: dg.AssetExecutionContext, lake: Lake, drive: str, stage: str, error: AvError
 ) -> None:
     """Write the row, show it on the asset, and turn the fleet's completeness check red."""
-    row = quarantine.put(lake, drive, stage, error, run_id=context.run_id, now_ns=time.time_ns())
+    row = quarantine.put(lake, drive, stage, error, run_id=context.run.run_id, now_ns=time.time_ns())
     context.log.warning(f"quarantined {drive} at {stage}: {error}")
     context.log_event(
         dg.AssetObservation(

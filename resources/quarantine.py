@@ -33,10 +33,12 @@ def put(lake: Lake, drive: str, stage: str, error: AvError, *, run_id: str, now_
     return row
 
 
-def release(lake: Lake, drive: str, stage: str) -> None:
-    """Forget the drive's entry if it was this stage that put it there."""
-    if any(row["drive"] == drive and row["stage"] == stage for row in listing(lake)):
+def release(lake: Lake, drive: str, stage: str) -> bool:
+    """Forget the drive's entry if it was this stage that put it there; returns whether there was one."""
+    held = any(row["drive"] == drive and row["stage"] == stage for row in listing(lake))
+    if held:
         lake.tables.remove(TABLE, key="drive", value=drive)
+    return held
 
 
 def listing(lake: Lake) -> list[dict[str, Any]]:

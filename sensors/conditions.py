@@ -12,27 +12,23 @@ AC = dg.AutomationCondition
 _nothing_in_the_way = ~AC.any_deps_missing() & ~AC.any_deps_in_progress() & ~AC.in_progress()
 
 # What arrived while the condition was not watched counts as well, or drives that were landed first would wait for ever.
-_became_missing = AC.newly_missing() | (AC.initial_evaluation() & AC.missing())
+# (An AND at its root on purpose: Dagster keeps the memory of a `since` under the kinds of its two roots, so that two in one
+# condition must differ in them, or they overwrite each other.)
+_became_missing = (AC.newly_missing() | AC.initial_evaluation()) & AC.missing()
 
-# An input that this very run remade is not news; an input that was remade with the same bytes is not news either.
-_inputs_changed = AC.any_deps_match(AC.data_version_changed() & ~AC.executed_with_root_target())
-
-_out_of_date = _inputs_changed | AC.code_version_changed()
-
-# A look that falls between the steps of one run may see an input's new bytes before it sees whose run they came from.
-_made_with_its_inputs = AC.newly_updated() & AC.any_deps_match(AC.executed_with_root_target())
+# An input that was remade with the same bytes is not news.
+_out_of_date = AC.any_deps_match(AC.data_version_changed()) | AC.code_version_changed()
 
 on_changed_content = (
     (
-        # Whoever made it, a backfill or the run of a landed drive, it is missing no more.
         _became_missing.since(AC.newly_requested() | AC.newly_updated())
-        # Only a request answers these, since a run that was going on had read older bytes; and not the request of the
-        # look before, which did not know of them.
-        | _out_of_date.since((~_out_of_date & AC.newly_requested()) | _made_with_its_inputs)
+        # Whoever made the asset, it was made from the newest inputs that there were when it was reported: production sees to
+        # that, also for inputs that change while it works. A request of the look before did not know of this look's news.
+        | _out_of_date.since((~_out_of_date & AC.newly_requested()) | AC.newly_updated())
     )
     & _nothing_in_the_way
 ).with_label("on_changed_content")
-"""Missing, or an input has other bytes, or the code changed; updates that land during a run are kept for after it."""
+"""Missing, or an input has other bytes, or the code changed."""
 
 until_present = (AC.missing() & ~AC.in_progress() & ~AC.execution_failed()).with_label("until_present")
 """Made once; a failure waits for a person."""

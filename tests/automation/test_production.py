@@ -3,10 +3,8 @@
 Belongs here: recording, reuse, quarantine, crashes. Does not belong here: any real asset.
 """
 
-from __future__ import annotations
-
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +33,7 @@ class Toy:
     failures: dict[tuple[str, str], Exception] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
     code: dict[str, str] = field(default_factory=dict)
+    meanwhile: Callable[[], None] = lambda: None
 
     def definitions(self) -> dg.Definitions:
         assets = [self._asset(name, reads) for name, reads in zip(CHAIN, ([], ["raw_logs"], ["clips"]), strict=True)]
@@ -52,6 +51,7 @@ class Toy:
             if (name, work.partition) in self.failures:
                 raise self.failures[name, work.partition]
             above = [(work.checkout(r) / "data.txt").read_text() for r in reads]
+            self.meanwhile()
             (work.out / "data.txt").write_text("".join(above) or work.partition + self.content.get(work.partition, ""))
             return ""
 
@@ -170,6 +170,22 @@ class TestRangeOfDrives:
         assert [drive for drive, _ in toy.recorded("clips")] == ["a"]
         assert quarantine.listing(toy.lake) == []
 
+    def test_drive_that_was_never_ingested_fails_the_batch_after_the_others(self, toy: Toy) -> None:
+        toy.run("a", only=["raw_logs"])
+        toy.run("c", only=["raw_logs"])
+        result = toy.run("a", "b", "c", only=["clips"])
+        assert not result.success
+        assert "raw_logs/b was not materialized" in str(result.failure_data_for_node("clips"))
+        assert [drive for drive, _ in toy.recorded("clips")] == ["a", "c"]
+
+    def test_damaged_input_in_a_batch_is_not_passed_over(self, toy: Toy) -> None:
+        toy.run("a", "b", only=["raw_logs"])
+        [entry] = toy.lake.require("raw_logs", "b").files
+        toy.lake.store.delete(f"objects/{entry.sha256[:2]}/{entry.sha256}")
+        result = toy.run("a", "b", only=["clips"])
+        assert not result.success
+        assert [drive for drive, _ in toy.recorded("clips")] == ["a"]
+
     def test_range_whose_every_drive_is_poisoned_succeeds_and_records_nothing(self, toy: Toy) -> None:
         for drive in "ab":
             toy.failures["raw_logs", drive] = LogError("cut off")
@@ -256,6 +272,28 @@ class TestReuse:
             monkeypatch.setenv("AV_LOCK", str(tmp_path / "lock.txt"))
             digests.add(environment_digest())
         assert len(digests) == 2
+
+
+class TestInputThatChangesMeanwhile:
+    def test_is_read_again_before_the_asset_is_reported(self, toy: Toy) -> None:
+        toy.run("a", only=["raw_logs"])
+        toy.meanwhile = lambda: _replace(toy, "a", "late") if len(toy.calls) == 1 else None
+        assert toy.run("a", only=["clips"]).success
+        assert toy.calls == [("clips", "a"), ("clips", "a")]
+        assert toy.lake.read_bytes(toy.lake.require("clips", "a"), "data.txt") == b"late"
+        assert len(toy.recorded("clips")) == 1
+
+    def test_that_never_settles_is_a_transient_failure(self, toy: Toy) -> None:
+        toy.run("a", only=["raw_logs"])
+        toy.meanwhile = lambda: _replace(toy, "a", f"late {len(toy.calls)}")
+        assert not toy.run("a", only=["clips"]).success
+        assert toy.recorded("clips") == []
+
+
+def _replace(toy: Toy, drive: str, text: str) -> None:
+    with toy.lake.workdir() as folder:
+        (folder / "data.txt").write_text(text)
+        toy.lake.publish("raw_logs", drive, folder)
 
 
 def test_nothing_of_a_crashed_make_is_left_behind(toy: Toy) -> None:

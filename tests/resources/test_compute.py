@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import dagster as dg
 import kubernetes_validate
 import pytest
-from dagster_k8s.client import DagsterK8sError
 from dagster_k8s.job import DagsterK8sJobConfig, construct_dagster_k8s_job, get_user_defined_k8s_config
 from kubernetes.client import ApiClient
 
@@ -115,6 +113,5 @@ class TestMisspeltKeys:
 
         config = WORDS["cpu"].pod()
         config[part] = config[part] | {"toleratoins": []}
-        with pytest.raises((dg.DagsterInvalidConfigError, DagsterK8sError, ValueError, TypeError, Exception)) as caught:
+        with pytest.raises(Exception, match="toleratoins"):  # noqa: B017, PT011  dagster-k8s raises bare ones
             rendered(WORDS["cpu"], {"dagster-k8s/config": json.dumps(config)})
-        assert "toleratoins" in str(caught.value)

@@ -38,9 +38,9 @@ def test_later_reason_replaces_the_earlier_one(lake: Lake) -> None:
 def test_only_the_stage_that_put_a_drive_in_lets_it_out(lake: Lake) -> None:
     put(lake, "veh001")
     put(lake, "veh002")
-    quarantine.release(lake, "veh001", "synced_shards")
+    assert not quarantine.release(lake, "veh001", "synced_shards")
     assert len(quarantine.listing(lake)) == 2
-    quarantine.release(lake, "veh001", "raw_logs")
+    assert quarantine.release(lake, "veh001", "raw_logs")
     assert [row["drive"] for row in quarantine.listing(lake)] == ["veh002"]
 
 

@@ -191,10 +191,15 @@ def _bucket_errors(key: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise AvError("there is no such bucket", code="missing_bucket", file=key, remedy="set AV_LAKE") from error
+        raise AvError(
+            "there is no such bucket", code="missing_bucket", file=key, remedy="set AV_LAKE"
+        ) from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
         raise AvError(
-            "the bucket refuses these credentials", code="store_refused", file=key, remedy="grant access to it"
+            "the bucket refuses these credentials",
+            code="store_refused",
+            file=key,
+            remedy="grant access to it",
         ) from error
     except BaseError as error:
         raise TransientError("the bucket does not answer", code="store_failed", file=key) from error

@@ -12,23 +12,26 @@ AC = dg.AutomationCondition
 _nothing_in_the_way = ~AC.any_deps_missing() & ~AC.any_deps_in_progress() & ~AC.in_progress()
 
 # What arrived while the condition was not watched counts as well, or drives that were landed first would wait for ever.
-# (An AND at its root on purpose: Dagster keeps the memory of a `since` under the kinds of its two roots, so that two in one
-# condition must differ in them, or they overwrite each other.)
 _became_missing = (AC.newly_missing() | AC.initial_evaluation()) & AC.missing()
 
 # An input that was remade with the same bytes is not news.
-_out_of_date = AC.any_deps_match(AC.data_version_changed()) | AC.code_version_changed()
+_inputs_changed = AC.any_deps_match(AC.data_version_changed())
 
+# By the times of the events: an input of what was made after it is not news either, whoever made it in whichever run.
+# Production makes this true: it reads an input that changes meanwhile again before it reports.
+_inputs_are_newer = AC.any_deps_match(AC.newly_updated()).since(AC.newly_updated())
+
+# Dagster keeps the memory of a `since` under the kinds of its two roots: those in one condition must differ in them.
 on_changed_content = (
     (
         _became_missing.since(AC.newly_requested() | AC.newly_updated())
-        # Whoever made the asset, it was made from the newest inputs that there were when it was reported: production sees to
-        # that, also for inputs that change while it works. A request of the look before did not know of this look's news.
-        | _out_of_date.since((~_out_of_date & AC.newly_requested()) | AC.newly_updated())
+        | AC.code_version_changed().since(AC.newly_requested() | AC.newly_updated())
+        # The request of the look before did not know of what came since.
+        | _inputs_changed.since((~_inputs_changed & AC.newly_requested()) | ~_inputs_are_newer)
     )
     & _nothing_in_the_way
 ).with_label("on_changed_content")
-"""Missing, or an input has other bytes, or the code changed."""
+"""Missing, or an input has other bytes than the asset was made from, or the code changed."""
 
 until_present = (AC.missing() & ~AC.in_progress() & ~AC.execution_failed()).with_label("until_present")
 """Made once; a failure waits for a person."""

@@ -7,87 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.data_version import CODE_VERSION_TAG, DATA_VERSION_TAG
-from dagster._core.events import DagsterEvent, StepMaterializationData
 
 from partitions.calendar import weeks
-from partitions.drives import drives
-from sensors.conditions import every_monday, every_morning, on_changed_content, on_failed_drift_check, until_present
-
-CHAIN = ("clips", "shards", "vectors")
-ONE, TWO = "veh001-a", "veh001-b"
-
-
-def chain(clips: str = "1", shards: str = "1", vectors: str = "1", content: str = "v1") -> dg.Definitions:
-    """logs (landed from outside) -> clips -> shards -> vectors, every asset giving `content` as its data version."""
-
-    @dg.asset(partitions_def=drives)
-    def logs() -> dg.MaterializeResult:
-        return dg.MaterializeResult(data_version=dg.DataVersion(content))
-
-    def link(name: str, upstream: str, code_version: str) -> dg.AssetsDefinition:
-        @dg.asset(
-            name=name, partitions_def=drives, deps=[upstream], code_version=code_version,
-            automation_condition=on_changed_content,
-        )
-        def made() -> dg.MaterializeResult:
-            return dg.MaterializeResult(data_version=dg.DataVersion(content))
-
-        return made
-
-    links = [link("clips", "logs", clips), link("shards", "clips", shards), link("vectors", "shards", vectors)]
-    return dg.Definitions(assets=[logs, *links])
-
-
-class Story:
-    """An instance and a cursor; each `look` is one tick of the daemon."""
-
-    def __init__(self, instance: dg.DagsterInstance) -> None:
-        self.instance = instance
-        self.cursor: Any = None
-        self.now = datetime(2026, 3, 4, 12, 0)
-
-    def look(self, defs: dg.Definitions) -> set[tuple[str, str | None]]:
-        """What the tick requests, as (asset, partition)."""
-        self.now += timedelta(seconds=30)
-        result = dg.evaluate_automation_conditions(
-            defs, self.instance, cursor=self.cursor, evaluation_time=self.now
-        )
-        self.cursor = result.cursor
-        graph = defs.resolve_asset_graph()
-        return {
-            (key.to_user_string(), partition)
-            for key in graph.get_all_asset_keys()
-            for partition in _requested(result, key, graph)
-        }
-
-    def land(self, *names: str, content: str = "v1") -> None:
-        self.instance.add_dynamic_partitions("drive", list(names))
-        for name in names:
-            self.made("logs", name, content)
-
-    def made(self, asset: str, drive: str | None, content: str, code: str = "1") -> None:
-        tags = {DATA_VERSION_TAG: content, CODE_VERSION_TAG: code}
-        self.instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=drive, tags=tags))
-
-    def checked(self, passed: bool) -> None:
-        self.instance.report_runless_asset_event(
-            dg.AssetCheckEvaluation(dg.AssetKey("drift"), "inputs_do_not_drift", passed, {})
-        )
-
-
-def _requested(result: Any, key: dg.AssetKey, graph: Any) -> set[str | None]:
-    if graph.get(key).partitions_def is None:
-        return {None} if result.get_num_requested(key) else set()
-    return set(result.get_requested_partitions(key))
-
-
-def whole(drive: str) -> set[tuple[str, str | None]]:
-    return {(asset, drive) for asset in CHAIN}
+from partitions.releases import releases
+from sensors.conditions import (
+    every_monday,
+    every_morning,
+    on_failed_drift_check,
+    on_new_release,
+    until_present,
+)
+from tests.automation.story import CHAIN, ONE, TWO, Story, chain, end, make, materialize, start, whole
 
 
 @pytest.fixture
@@ -179,14 +112,14 @@ class TestOnChangedContent:
         story.look(defs)
         story.instance.add_dynamic_partitions("drive", [ONE])
         story.look(defs)
-        assert _materialize(defs, story, ("logs", "clips"), ONE)
+        assert materialize(defs, story, ("logs", "clips"), ONE)
         assert story.look(defs) == {("shards", ONE), ("vectors", ONE)}
 
     def test_chain_made_by_one_run_is_not_requested_again(self, story: Story) -> None:
         defs = chain()
         story.land(ONE)
         assert story.look(defs) == whole(ONE)
-        assert _materialize(defs, story, CHAIN, ONE)
+        assert materialize(defs, story, CHAIN, ONE)
         assert [story.look(defs) for _ in range(2)] == [set(), set()]
 
     def test_chain_with_its_logs_made_by_one_run_is_not_requested_again(self, story: Story) -> None:
@@ -195,7 +128,7 @@ class TestOnChangedContent:
         story.look(defs)
         story.instance.add_dynamic_partitions("drive", [ONE])
         story.look(defs)
-        assert _materialize(defs, story, ("logs", *CHAIN), ONE)
+        assert materialize(defs, story, ("logs", *CHAIN), ONE)
         assert [story.look(defs) for _ in range(2)] == [set(), set()]
 
     def test_two_drives_made_between_two_looks_are_not_requested_again(self, story: Story) -> None:
@@ -203,20 +136,20 @@ class TestOnChangedContent:
         story.look(defs)
         story.land(ONE, TWO)
         assert story.look(defs) == whole(ONE) | whole(TWO)
-        assert _materialize(defs, story, CHAIN, ONE)
-        assert _materialize(defs, story, CHAIN, TWO)
+        assert materialize(defs, story, CHAIN, ONE)
+        assert materialize(defs, story, CHAIN, TWO)
         assert story.look(defs) == set()
 
     def test_backfill_of_a_finished_chain_is_not_done_twice(self, story: Story) -> None:
         self._finished(story)
         newer = chain(content="v2")
-        assert _materialize(newer, story, ("logs", *CHAIN), ONE)
+        assert materialize(newer, story, ("logs", *CHAIN), ONE)
         assert [story.look(newer) for _ in range(2)] == [set(), set()]
 
     def test_hand_run_of_one_asset_reaches_the_next(self, story: Story) -> None:
         self._finished(story)
         newer = chain(content="v2")
-        assert _materialize(newer, story, ("clips",), ONE)
+        assert materialize(newer, story, ("clips",), ONE)
         assert ("shards", ONE) in story.look(newer)
 
     def test_drive_that_never_lands_does_not_hold_others_up(self, story: Story) -> None:
@@ -233,13 +166,13 @@ class TestOnChangedContent:
         story.land(*names)
         assert story.look(defs) == {pair for name in names for pair in whole(name)}
         for name in names:
-            assert _materialize(defs, story, CHAIN, name)
+            assert materialize(defs, story, CHAIN, name)
             assert story.look(defs) == set()
         return defs
 
 
 class TestUpdateDuringARun:
-    """An input changes while a run is going on. What is reported was made from the newest input (see test_production)."""
+    """An input changes while a run is going on; what is reported was made from the newest (see test_production)."""
 
     @pytest.fixture
     def defs(self, story: Story) -> dg.Definitions:
@@ -250,55 +183,57 @@ class TestUpdateDuringARun:
         return defs
 
     def test_before_the_asset_is_made_is_no_news(self, story: Story, defs: dg.Definitions) -> None:
-        run = _start(story, defs, ONE)
+        run = start(story, defs, ONE)
         assert story.look(defs) == set()
         story.made("logs", ONE, "v2")
         assert story.look(defs) == set()
-        _make(story, run, ONE, *CHAIN)
-        _end(story, run)
+        make(story, run, ONE, *CHAIN)
+        end(story, run)
         assert [story.look(defs) for _ in range(2)] == [set(), set()]
 
     @pytest.mark.parametrize("looks", [0, 1, 2])
-    def test_after_the_asset_was_made_is_requested_when_the_run_is_over(
+    def test_after_the_asset_was_made_is_requested_once(
         self, story: Story, defs: dg.Definitions, looks: int
     ) -> None:
-        run = _start(story, defs, ONE)
+        run = start(story, defs, ONE)
         assert story.look(defs) == set()
-        _make(story, run, ONE, "clips")
+        make(story, run, ONE, "clips")
         for _ in range(looks):
             assert story.look(defs) == set()
         story.made("logs", ONE, "v2")
-        _make(story, run, ONE, "shards", "vectors")
-        if looks == 2:
-            assert story.look(defs) <= {("clips", ONE)}
-        _end(story, run)
+        make(story, run, ONE, "shards", "vectors")
+        end(story, run)
         assert story.look(defs) == {("clips", ONE)}
         assert story.look(defs) == set()
 
     def test_of_a_run_that_fails_is_requested(self, story: Story, defs: dg.Definitions) -> None:
-        run = _start(story, defs, ONE)
+        run = start(story, defs, ONE)
         assert story.look(defs) == set()
         story.made("logs", ONE, "v2")
-        _end(story, run, "PIPELINE_FAILURE")
+        end(story, run, "PIPELINE_FAILURE")
         assert ("clips", ONE) in story.look(defs)
 
-    def test_between_two_looks_after_everything_was_made_is_requested(self, story: Story, defs: dg.Definitions) -> None:
-        assert _materialize(defs, story, CHAIN, ONE)
+    def test_between_two_looks_after_everything_was_made_is_requested(
+        self, story: Story, defs: dg.Definitions
+    ) -> None:
+        assert materialize(defs, story, CHAIN, ONE)
         story.made("logs", ONE, "v2")
         assert story.look(defs) == {("clips", ONE)}
 
     def test_without_one_nothing_is_requested_afterwards(self, story: Story, defs: dg.Definitions) -> None:
-        run = _start(story, defs, ONE)
+        run = start(story, defs, ONE)
         for asset in CHAIN:
             assert story.look(defs) == set()
-            _make(story, run, ONE, asset)
-        _end(story, run)
+            make(story, run, ONE, asset)
+        end(story, run)
         assert [story.look(defs) for _ in range(2)] == [set(), set()]
 
-    def test_run_that_fails_is_not_requested_again_and_again(self, story: Story, defs: dg.Definitions) -> None:
-        run = _start(story, defs, ONE)
+    def test_run_that_fails_is_not_requested_again_and_again(
+        self, story: Story, defs: dg.Definitions
+    ) -> None:
+        run = start(story, defs, ONE)
         assert story.look(defs) == set()
-        _end(story, run, "PIPELINE_FAILURE")
+        end(story, run, "PIPELINE_FAILURE")
         assert [story.look(defs) for _ in range(3)] == [set(), set(), set()]
 
 
@@ -319,7 +254,7 @@ class TestOtherWords:
 
         defs = dg.Definitions(assets=[weights])
         assert story.look(defs) == {("weights", None)}
-        assert not _materialize(defs, story, ("weights",), None)
+        assert not materialize(defs, story, ("weights",), None)
         assert [story.look(defs) for _ in range(2)] == [set(), set()]
 
     @pytest.mark.parametrize("condition", [every_monday, every_morning])
@@ -350,7 +285,9 @@ class TestOtherWords:
             story.now = datetime(2025, 6, 16, 7, 0) + timedelta(days=day)
             asked[story.now.strftime("%a %d")] = sorted(p for _, p in story.look(defs))
         assert {day: weeks_ for day, weeks_ in asked.items() if weeks_} == {
-            "Mon 16": ["2025-06-09"], "Mon 23": ["2025-06-16"], "Mon 30": ["2025-06-23"],
+            "Mon 16": ["2025-06-09"],
+            "Mon 23": ["2025-06-16"],
+            "Mon 30": ["2025-06-23"],
         }
 
     def test_drift_check_asks_once_per_change_to_failing(self, story: Story) -> None:
@@ -372,6 +309,24 @@ class TestOtherWords:
         assert story.look(defs) == set()
 
 
+class TestOnNewRelease:
+    def test_other_weeks_of_the_dataset_are_not_its_business(self, story: Story) -> None:
+        @dg.asset(partitions_def=weeks)
+        def golden_slices() -> None: ...
+
+        @dg.asset(partitions_def=releases, deps=[golden_slices], automation_condition=on_new_release)
+        def checkpoints() -> None: ...
+
+        defs = dg.Definitions(assets=[golden_slices, checkpoints])
+        story.made("golden_slices", "2025-06-02", "v1")
+        assert story.look(defs) == set()
+        story.instance.add_dynamic_partitions("release", ["w20250602-1a2b3c4d"])
+        assert story.look(defs) == {("checkpoints", "w20250602-1a2b3c4d")}
+        story.made("checkpoints", "w20250602-1a2b3c4d", "v1")
+        story.made("golden_slices", "2025-06-09", "v1")
+        assert [story.look(defs) for _ in range(2)] == [set(), set()]
+
+
 def drift_chain() -> dg.Definitions:
     @dg.asset
     def drift() -> None: ...
@@ -384,34 +339,3 @@ def drift_chain() -> dg.Definitions:
     def requests() -> None: ...
 
     return dg.Definitions(assets=[drift, requests], asset_checks=[inputs_do_not_drift])
-
-
-def _materialize(defs: dg.Definitions, story: Story, names: tuple[str, ...], drive: str | None) -> bool:
-    job = defs.resolve_implicit_global_asset_job_def()
-    keys = [dg.AssetKey(name) for name in names]
-    result = job.execute_in_process(
-        instance=story.instance, asset_selection=keys, partition_key=drive, raise_on_error=False
-    )
-    return bool(result.success)
-
-
-def _start(story: Story, defs: dg.Definitions, drive: str) -> dg.DagsterRun:
-    """A run of the chain that a launcher has taken and that has not finished: steps planned, nothing made."""
-    return story.instance.create_run_for_job(
-        defs.resolve_implicit_global_asset_job_def(),
-        asset_selection=frozenset(dg.AssetKey(name) for name in CHAIN),
-        tags={"dagster/partition": drive},
-        status=dg.DagsterRunStatus.STARTED,
-    )
-
-
-def _make(story: Story, run: dg.DagsterRun, drive: str, *assets: str) -> None:
-    """Materializations with the run's id on them."""
-    for asset in assets:
-        made = dg.AssetMaterialization(asset, partition=drive, tags={DATA_VERSION_TAG: "v1", CODE_VERSION_TAG: "1"})
-        event = DagsterEvent("ASSET_MATERIALIZATION", run.job_name, event_specific_data=StepMaterializationData(made))
-        story.instance.report_dagster_event(event, run_id=run.run_id)
-
-
-def _end(story: Story, run: dg.DagsterRun, how: str = "PIPELINE_SUCCESS") -> None:
-    story.instance.report_dagster_event(DagsterEvent(how, run.job_name), run_id=run.run_id)

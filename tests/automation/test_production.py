@@ -36,7 +36,9 @@ class Toy:
     meanwhile: Callable[[], None] = lambda: None
 
     def definitions(self) -> dg.Definitions:
-        assets = [self._asset(name, reads) for name, reads in zip(CHAIN, ([], ["raw_logs"], ["clips"]), strict=True)]
+        assets = [
+            self._asset(name, reads) for name, reads in zip(CHAIN, ([], ["raw_logs"], ["clips"]), strict=True)
+        ]
 
         @dg.asset_check(asset="raw_logs", name=CHECK)
         def check() -> dg.AssetCheckResult:
@@ -52,25 +54,43 @@ class Toy:
                 raise self.failures[name, work.partition]
             above = [(work.checkout(r) / "data.txt").read_text() for r in reads]
             self.meanwhile()
-            (work.out / "data.txt").write_text("".join(above) or work.partition + self.content.get(work.partition, ""))
+            (work.out / "data.txt").write_text(
+                "".join(above) or work.partition + self.content.get(work.partition, "")
+            )
             return ""
 
         @dg.asset(
-            name=name, deps=reads, partitions_def=drives, output_required=False, backfill_policy=SEVERAL,
+            name=name,
+            deps=reads,
+            partitions_def=drives,
+            output_required=False,
+            backfill_policy=SEVERAL,
             code_version=self.code.get(name, "1"),
         )
         def made(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
-            yield from each_drive(context, lake, reads, [], make, lambda _, manifest: {"described": manifest.partition})
+            yield from each_drive(
+                context, lake, reads, [], make, lambda _, manifest: {"described": manifest.partition}
+            )
 
         return made
 
     def run(self, *names: str, only: Sequence[str] = CHAIN) -> dg.ExecuteInProcessResult:
         """One run over one drive, or over the range from the first to the last."""
         self.calls.clear()
-        keys = {"dagster/asset_partition_range_start": names[0], "dagster/asset_partition_range_end": names[-1]}
+        keys = {
+            "dagster/asset_partition_range_start": names[0],
+            "dagster/asset_partition_range_end": names[-1],
+        }
         how = {"partition_key": names[0]} if len(names) == 1 else {"tags": keys}
-        return self.definitions().resolve_implicit_global_asset_job_def().execute_in_process(
-            instance=self.instance, asset_selection=[dg.AssetKey(a) for a in only], raise_on_error=False, **how
+        return (
+            self.definitions()
+            .resolve_implicit_global_asset_job_def()
+            .execute_in_process(
+                instance=self.instance,
+                asset_selection=[dg.AssetKey(a) for a in only],
+                raise_on_error=False,
+                **how,
+            )
         )
 
     def recorded(self, asset: str) -> list[tuple[str | None, str]]:
@@ -265,7 +285,9 @@ class TestReuse:
         assert ("shards", "a") in toy.calls or ("raw_logs", "a") in toy.calls
         assert toy.lake.verify(toy.lake.require("shards", "a")) == []
 
-    def test_changed_lock_is_another_environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_changed_lock_is_another_environment(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         digests = set()
         for text in ("numpy==1", "numpy==2"):
             (tmp_path / "lock.txt").write_text(text)

@@ -14,7 +14,7 @@ from av_assets.platform import request_run, submit_backfill
 from partitions.releases import release_id
 from tests.end_to_end.conftest import Running
 
-WEEK = "2025-05-26"
+WEEK = "2025-06-02"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("platform")]
 
 
@@ -25,17 +25,24 @@ def drop(running: Running, recorded: Path, drive: str) -> None:
     growing.rename(running.here.landing / drive)
 
 
-def test_dropped_drives_flow_to_verified_labels_in_two_runs_each(running: Running, recorded: Path) -> None:
+def test_dropped_drives_flow_to_verified_labels_by_two_runs_each(running: Running, recorded: Path) -> None:
     drives = sorted(p.name for p in (recorded / "landing").iterdir())
     for drive in drives:
         drop(running, recorded, drive)
     running.wait(lambda: all(running.state(d).state == "complete" for d in drives), 400)
     for drive in drives:
         runs = running.instance.get_runs(dg.RunsFilter(tags={"dagster/partition": drive}))
-        assert len(runs) == 2, [
-            (r.status, sorted(k.to_user_string() for k in r.asset_selection or ())) for r in runs
-        ]
         assert {r.status for r in runs} == {dg.DagsterRunStatus.SUCCESS}
+        # A look of the daemon between two steps of a run can ask for one more, which then finds everything made.
+        made = [_made(running, run) for run in runs]
+        assert sorted(filter(None, made), key=len) == [{"raw_logs"}, set(STAGES) - {"raw_logs"}]
+
+
+def _made(running: Running, run: dg.DagsterRun) -> set[str]:
+    """The assets that the run really made, and did not find made already."""
+    events = running.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    found = [e.get_dagster_event().step_materialization_data.materialization for e in events]
+    return {m.asset_key.to_user_string() for m in found if not m.metadata["reused"].value}
 
 
 def test_relanding_the_same_content_changes_nothing(running: Running, recorded: Path) -> None:

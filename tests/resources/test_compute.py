@@ -21,12 +21,16 @@ words = pytest.mark.parametrize("hardware", WORDS.values(), ids=lambda h: h.word
 def rendered(hardware: Hardware, tags: dict[str, str] | None = None) -> dict[str, Any]:
     """The Job that dagster-k8s would send for a step of this word."""
     config = DagsterK8sJobConfig(
-        job_image=f"registry.example/{hardware.image}:1", dagster_home="/opt/dagster/dagster_home",
+        job_image=f"registry.example/{hardware.image}:1",
+        dagster_home="/opt/dagster/dagster_home",
         instance_config_map="dagster-instance",
     )
     job = construct_dagster_k8s_job(
-        config, ["dagster", "api", "execute_step"], f"dagster-step-{hardware.word.replace('_', '-')}",
-        user_defined_k8s_config=get_user_defined_k8s_config(tags or hardware.tags), component="step_worker",
+        config,
+        ["dagster", "api", "execute_step"],
+        f"dagster-step-{hardware.word.replace('_', '-')}",
+        user_defined_k8s_config=get_user_defined_k8s_config(tags or hardware.tags),
+        component="step_worker",
     )
     return ApiClient().sanitize_for_serialization(job)
 
@@ -113,5 +117,5 @@ class TestMisspeltKeys:
 
         config = WORDS["cpu"].pod()
         config[part] = config[part] | {"toleratoins": []}
-        with pytest.raises(Exception, match="toleratoins"):  # noqa: B017, PT011  dagster-k8s raises bare ones
+        with pytest.raises(Exception, match="toleratoins"):
             rendered(WORDS["cpu"], {"dagster-k8s/config": json.dumps(config)})

@@ -46,7 +46,8 @@ def test_what_was_published_is_what_is_checked_out(lake: Lake, tmp_path: Path) -
 def test_checkout_by_pattern_lays_out_only_what_matches(lake: Lake, tmp_path: Path) -> None:
     manifest = publish(lake, tmp_path / "work")
     assert set(contents(lake.checkout(manifest, tmp_path / "out", "clips/*.parquet"))) == {
-        "clips/00000.parquet", "clips/00001.parquet",
+        "clips/00000.parquet",
+        "clips/00001.parquet",
     }
 
 
@@ -66,9 +67,12 @@ def test_empty_bundle_with_a_note_is_a_bundle(lake: Lake, tmp_path: Path) -> Non
 def test_link_refers_to_bytes_of_another_bundle(lake: Lake, tmp_path: Path) -> None:
     entry = publish(lake, tmp_path / "work").entry("clips/00000.parquet")
     link = FileEntry(path="drives/veh001-a/00000.parquet", bytes=entry.bytes, sha256=entry.sha256)
-    golden = lake.publish("golden", "2025-06-02", write(tmp_path / "golden", {"dataset.json": b"[]"}), links=[link])
+    golden = lake.publish(
+        "golden", "2025-06-02", write(tmp_path / "golden", {"dataset.json": b"[]"}), links=[link]
+    )
     assert contents(lake.checkout(golden, tmp_path / "out")) == {
-        "dataset.json": b"[]", "drives/veh001-a/00000.parquet": b"first",
+        "dataset.json": b"[]",
+        "drives/veh001-a/00000.parquet": b"first",
     }
 
 
@@ -111,7 +115,9 @@ def test_identical_bytes_are_stored_once(lake: Lake, tmp_path: Path) -> None:
     assert list(lake.store.keys("objects/")) == [object_key(sha256_bytes(b"same"))]
 
 
-def test_same_files_from_other_inputs_have_the_same_content_and_another_digest(lake: Lake, tmp_path: Path) -> None:
+def test_same_files_from_other_inputs_have_the_same_content_and_another_digest(
+    lake: Lake, tmp_path: Path
+) -> None:
     first = publish(lake, tmp_path / "one", made_from=MadeFrom(code_version="1"))
     second = publish(lake, tmp_path / "two", made_from=MadeFrom(code_version="2"))
     assert first.content == second.content
@@ -191,17 +197,25 @@ class TestDamage:
 
 
 def test_partitions_lists_finished_ones_sorted_and_by_asset(lake: Lake, tmp_path: Path) -> None:
-    for number, (asset, drive) in enumerate([("shards", "veh002"), ("shards", "veh001"), ("shards_v2", "veh003")]):
+    for number, (asset, drive) in enumerate(
+        [("shards", "veh002"), ("shards", "veh001"), ("shards_v2", "veh003")]
+    ):
         lake.publish(asset, drive, write(tmp_path / str(number), {"a": b"%d" % number}))
     assert lake.partitions("shards") == ["veh001", "veh002"]
     assert lake.partitions("nothing") == []
 
 
 def test_workdir_is_gone_however_the_block_ends(lake: Lake) -> None:
-    with pytest.raises(RuntimeError), lake.workdir() as folder:
-        write(folder, FILES)
-        raise RuntimeError
-    assert not folder.exists()
+    seen: list[Path] = []
+
+    def crash() -> None:
+        with lake.workdir() as folder:
+            seen.append(write(folder, FILES))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        crash()
+    assert not seen[0].exists()
 
 
 def test_checked_out_files_cannot_be_changed_by_a_reader(folder_lake: Lake, tmp_path: Path) -> None:

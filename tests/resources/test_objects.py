@@ -63,7 +63,9 @@ class TestFullDisk:
         assert lake.require("shards", "veh001") == old
 
 
-def test_any_other_failing_write_is_transient_too(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_other_failing_write_is_transient_too(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: Any) -> None:
         raise OSError(5, os.strerror(5))
 
@@ -110,12 +112,17 @@ class TestFailingBucket:
 
     @pytest.mark.parametrize(
         ("failure", "kind", "code"),
-        [("GenericError", TransientError, "store_failed"), ("PermissionDeniedError", AvError, "store_refused")],
+        [
+            ("GenericError", TransientError, "store_failed"),
+            ("PermissionDeniedError", AvError, "store_refused"),
+        ],
     )
     def test_every_verb_says_it_in_our_words(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str, kind: type[AvError], code: str
     ) -> None:
-        monkeypatch.setattr(BucketStore, "_store", _Failing(getattr(obstore.exceptions, failure)("no answer")))
+        monkeypatch.setattr(
+            BucketStore, "_store", _Failing(getattr(obstore.exceptions, failure)("no answer"))
+        )
         store = BucketStore("lake", "", None)
         (tmp_path / "in").write_bytes(b"1")
         for verb in (

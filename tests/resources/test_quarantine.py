@@ -6,7 +6,9 @@ from av_assets.domain.errors import LogError, SyncError
 from resources import quarantine
 from resources.lake import Lake
 
-ROTTEN = LogError("log ends in the middle of a record", code="truncated", file="recording/0.mcap", remedy="copy again")
+ROTTEN = LogError(
+    "log ends in the middle of a record", code="truncated", file="recording/0.mcap", remedy="copy again"
+)
 
 
 def put(lake: Lake, drive: str, stage: str = "raw_logs", error: LogError | SyncError = ROTTEN) -> None:
@@ -15,10 +17,18 @@ def put(lake: Lake, drive: str, stage: str = "raw_logs", error: LogError | SyncE
 
 def test_row_says_where_why_and_what_to_do(lake: Lake) -> None:
     put(lake, "veh001-a")
-    assert quarantine.listing(lake) == [{
-        "drive": "veh001-a", "stage": "raw_logs", "code": "truncated", "reason": "log ends in the middle of a record",
-        "file": "recording/0.mcap", "remedy": "copy again", "run_id": "run-1", "at_ns": 17,
-    }]
+    assert quarantine.listing(lake) == [
+        {
+            "drive": "veh001-a",
+            "stage": "raw_logs",
+            "code": "truncated",
+            "reason": "log ends in the middle of a record",
+            "file": "recording/0.mcap",
+            "remedy": "copy again",
+            "run_id": "run-1",
+            "at_ns": 17,
+        }
+    ]
 
 
 def test_listing_is_sorted_and_empty_before_the_first(lake: Lake) -> None:

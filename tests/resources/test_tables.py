@@ -15,9 +15,12 @@ from resources.tables import Tables
 
 
 def rows(drive: str, *numbers: int) -> pa.Table:
-    return pa.table({
-        "drive": pa.array([drive] * len(numbers), pa.string()), "frames": pa.array(numbers, pa.int64()),
-    })
+    return pa.table(
+        {
+            "drive": pa.array([drive] * len(numbers), pa.string()),
+            "frames": pa.array(numbers, pa.int64()),
+        }
+    )
 
 
 def replace(tables: Tables, drive: str, *numbers: int) -> None:
@@ -97,7 +100,9 @@ def test_duckdb_sees_the_tables_as_views(lake: Lake) -> None:
     replace(lake.tables, "veh001", 1, 2)
     replace(lake.tables, "veh002", 3)
     with lake.tables.connect("clips", "not_written_yet") as connection:
-        sums = connection.sql("select drive, sum(frames)::int from clips group by drive order by drive").fetchall()
+        sums = connection.sql(
+            "select drive, sum(frames)::int from clips group by drive order by drive"
+        ).fetchall()
     assert sums == [("veh001", 3), ("veh002", 3)]
 
 

@@ -20,9 +20,9 @@ from av_assets.domain.evidence.manifest import FileEntry, MadeFrom, Manifest, sa
 from av_assets.domain.evidence.timing import Stopwatch
 
 digests = st.binary(min_size=1, max_size=8).map(sha256_bytes)
-names = st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="/\\"), min_size=1, max_size=12).filter(
-    lambda name: name not in (".", "..")
-)
+names = st.text(
+    st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="/\\"), min_size=1, max_size=12
+).filter(lambda name: name not in (".", ".."))
 paths = st.lists(names, min_size=1, max_size=4).map("/".join)
 file_sets = st.dictionaries(paths, st.tuples(st.integers(0, 2**50), digests), max_size=12)
 lineages = st.builds(
@@ -33,9 +33,15 @@ lineages = st.builds(
     environment=st.one_of(st.just(""), digests),
 )
 # integers beyond 2**53 and floats are outside the subset of JSON that RFC 8785 and Python write alike
-scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(exclude_categories=("Cs",)))
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.text(st.characters(exclude_categories=("Cs",)))
+)
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4)
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
 )
 
 
@@ -49,8 +55,12 @@ def manifest(files: list[FileEntry], made_from: MadeFrom | None = None, note: st
     )
 
 
-@given(files=file_sets, made_from=lineages, note=st.text(st.characters(exclude_categories=("Cs",)), max_size=20))
-def test_any_manifest_survives_its_json(files: dict[str, tuple[int, str]], made_from: MadeFrom, note: str) -> None:
+@given(
+    files=file_sets, made_from=lineages, note=st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+)
+def test_any_manifest_survives_its_json(
+    files: dict[str, tuple[int, str]], made_from: MadeFrom, note: str
+) -> None:
     written = manifest(entries(files), made_from, note)
     read = Manifest.from_json(written.to_json(), "here")
     assert read == written
@@ -77,7 +87,9 @@ def test_content_is_blind_to_lineage_and_the_digest_is_not(
 
 
 @given(files=file_sets.filter(bool), data=st.data())
-def test_any_changed_file_changes_both_digests(files: dict[str, tuple[int, str]], data: st.DataObject) -> None:
+def test_any_changed_file_changes_both_digests(
+    files: dict[str, tuple[int, str]], data: st.DataObject
+) -> None:
     path = data.draw(st.sampled_from(sorted(files)))
     size, digest = files[path]
     changed = manifest(entries(files | {path: (size, sha256_bytes(digest.encode()))}))
@@ -102,8 +114,19 @@ _ACCEPTED = pytest.mark.xfail(reason="safe_relative_path lets it through", stric
 @pytest.mark.parametrize(
     "path",
     [
-        "", "/etc/passwd", "a//b", "a/", "./a", "a/./b", "a\\b", "a\nb", "a\0b", "..", "a/../../b",
-        pytest.param(".", marks=_ACCEPTED), pytest.param("a\n", marks=_ACCEPTED),
+        "",
+        "/etc/passwd",
+        "a//b",
+        "a/",
+        "./a",
+        "a/./b",
+        "a\\b",
+        "a\nb",
+        "a\0b",
+        "..",
+        "a/../../b",
+        pytest.param(".", marks=_ACCEPTED),
+        pytest.param("a\n", marks=_ACCEPTED),
     ],
 )
 def test_unsafe_paths_are_refused(path: str) -> None:
@@ -111,7 +134,9 @@ def test_unsafe_paths_are_refused(path: str) -> None:
         FileEntry(path=path, bytes=0, sha256="0" * 64)
 
 
-@pytest.mark.parametrize(("size", "digest"), [(-1, "0" * 64), (0, "0" * 63), (0, "A" * 64), (0, "0" * 64 + "\n")])
+@pytest.mark.parametrize(
+    ("size", "digest"), [(-1, "0" * 64), (0, "0" * 63), (0, "A" * 64), (0, "0" * 64 + "\n")]
+)
 def test_impossible_entries_are_refused(size: int, digest: str) -> None:
     with pytest.raises(ValidationError):
         FileEntry(path="a", bytes=size, sha256=digest)
@@ -138,7 +163,11 @@ def test_unknown_field_is_refused() -> None:
 def test_entry_that_is_not_there_is_named() -> None:
     with pytest.raises(EvidenceError) as caught:
         manifest([]).entry("report.json")
-    assert (caught.value.code, caught.value.file, caught.value.drive) == ("missing_file", "report.json", "veh001")
+    assert (caught.value.code, caught.value.file, caught.value.drive) == (
+        "missing_file",
+        "report.json",
+        "veh001",
+    )
 
 
 @given(values)
@@ -146,7 +175,10 @@ def test_canonical_json_is_json_of_the_same_value(value: object) -> None:
     assert json.loads(canonical_json(value)) == value
 
 
-@given(st.dictionaries(st.text(st.characters(exclude_categories=("Cs",)), max_size=5), values, max_size=6), st.integers())
+@given(
+    st.dictionaries(st.text(st.characters(exclude_categories=("Cs",)), max_size=5), values, max_size=6),
+    st.integers(),
+)
 def test_canonical_json_does_not_depend_on_insertion_order(value: dict[str, object], seed: int) -> None:
     keys = random.Random(seed).sample(sorted(value), len(value))
     assert sha256_json({key: value[key] for key in keys}) == sha256_json(value)

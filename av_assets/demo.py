@@ -150,12 +150,15 @@ def _learn(platform: Platform, watch: _Watch) -> list[str]:
     watch.release = release
     earlier = {run.run_id for run in watch.failed_runs(release)}
     if earlier and watch.lake.manifest("eval_reports", release) is None:
-        request_run(platform.url, LEARNING[1:], release)  # automation leaves a failure to people, and here one asks
+        # automation leaves a failure to people, and here one asks
+        request_run(platform.url, LEARNING[1:], release)
 
     def failed() -> list[str]:
         return [r.run_id for r in watch.failed_runs(release) if r.run_id not in earlier]
 
-    watch.until(lambda: watch.lake.manifest("eval_reports", release) is not None or bool(failed()), "learning")
+    watch.until(
+        lambda: watch.lake.manifest("eval_reports", release) is not None or bool(failed()), "learning"
+    )
     watch.until(lambda: not watch.going_on(release), "learning")
     return [f"run {run_id} of {release} failed" for run_id in failed()]
 

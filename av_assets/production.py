@@ -45,7 +45,9 @@ class Work:
     inputs: Mapping[str, Manifest]
     folder: Path
     watch: Stopwatch = field(default_factory=Stopwatch)
-    facts: dict[str, float] = field(default_factory=dict)  # figures that differ from run to run stay outside the bundle
+    facts: dict[str, float] = field(
+        default_factory=dict
+    )  # figures that differ from run to run stay outside the bundle
 
     def checkout(self, asset: str, *patterns: str) -> Path:
         """The input bundle of `asset` as a local folder."""
@@ -112,8 +114,8 @@ def each_drive(
 ) -> Iterator[dg.MaterializeResult]:
     """Make the asset for each drive of the run; a bad drive goes to quarantine and the others go on.
 
-    An input that is remade while the asset works is read again before the asset is reported, so that what is reported is
-    never older than what it was made from; sensors/conditions.py relies on that.
+    An input that is remade while the asset works is read again before the asset is reported: no report is older than
+    what it was made from, and sensors/conditions.py relies on that.
 
     Args:
         reads: assets read at the same drive.

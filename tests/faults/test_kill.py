@@ -1,4 +1,4 @@
-"""A worker that is killed in the middle of any stage leaves nothing half-written, and the rerun gives the same digests."""
+"""A worker that is killed in any stage leaves nothing half-written, and the rerun gives the same digests."""
 
 from __future__ import annotations
 

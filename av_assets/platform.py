@@ -5,7 +5,9 @@ Belongs here: starting, stopping and asking. Does not belong here: what the work
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -81,6 +83,9 @@ class Platform:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            # Runs are children of the code server and would go on; bundles are whole or absent, so ending them is safe.
+            os.killpg(self._process.pid, signal.SIGTERM)
 
     def _wait_until_loaded(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S

@@ -66,6 +66,7 @@ class FolderStore:
                     return False
             else:
                 temporary.replace(target)
+            _sync_folder(target.parent)
         except OSError as error:
             raise _busy(error, target) from error
         finally:
@@ -83,6 +84,7 @@ class FolderStore:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(target)
+            _sync_folder(target.parent)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise _busy(error, target) from error
@@ -213,6 +215,15 @@ def open_store(uri: str, endpoint: str | None = None) -> FolderStore | BucketSto
     if parsed.scheme in ("file", ""):
         return FolderStore(Path(unquote(parsed.path)))
     raise AvError(f"a lake is file:// or s3://, not {uri}", code="bad_lake_uri", remedy="set AV_LAKE")
+
+
+def _sync_folder(folder: Path) -> None:
+    """A rename is durable only once its folder is."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _renamed(path: Path, target: Path) -> bool:

@@ -31,7 +31,13 @@ def safe_relative_path(path: str) -> str:
         ValueError: absolute, empty, with `..`, with control characters or backslashes.
     """
     pure = PurePosixPath(path)
-    if not _SAFE_PATH.match(path) or pure.is_absolute() or ".." in pure.parts or str(pure) != path:
+    if (
+        not _SAFE_PATH.fullmatch(path)
+        or not pure.parts
+        or pure.is_absolute()
+        or ".." in pure.parts
+        or str(pure) != path
+    ):
         raise ValueError(f"unsafe path in manifest: {path!r}")
     return path
 

@@ -118,7 +118,10 @@ class Decoder:
             types = self._parsed(channel)
             embedded = {**types, **embedded}
         store = get_typestore(Stores.EMPTY)
-        _register(store, {**base.fielddefs, **embedded}, base.fielddefs, self._failed, serialization)
+        roots = {c.msgtype for c in self._channels if c.serialization == serialization}
+        types = _closure({**base.fielddefs, **embedded}, roots)
+        bundled = _closure(base.fielddefs, roots)
+        _register(store, types, bundled, self._failed, serialization)
         return store
 
     def _parsed(self, channel: Channel) -> dict[str, Any]:
@@ -144,3 +147,22 @@ def _register(store: Any, types: dict[str, Any], bundled: Any, failed: Any, seri
         for name in types.keys() - bundled.keys():
             failed[serialization, name] = f"definition: {type(error).__name__}"
         store.register(dict(bundled))
+
+
+def _closure(types: dict[str, Any], roots: Iterable[str]) -> dict[str, Any]:
+    """Those of `types` that the roots are made of: each type that is registered costs a generated class."""
+    kept: dict[str, Any] = {}
+    todo = list(roots)
+    while todo:
+        name = todo.pop()
+        if name in types and name not in kept:
+            kept[name] = types[name]
+            todo += [used for _, kind in types[name][1] for used in _named(kind)]
+    return kept
+
+
+def _named(kind: Any) -> Iterable[str]:
+    """Type names inside a rosbags field description, arrays and sequences included."""
+    if isinstance(kind, tuple):
+        return [name for part in kind for name in _named(part)]
+    return [kind] if isinstance(kind, str) else []

@@ -69,7 +69,8 @@ def pr_curves(curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64
     axes = figure.subplots()
     for (name, (recall, precision, ap)), colour in zip(curves.items(), COLOURS * 9, strict=False):
         label = f"{name} (no objects)" if ap is None else f"{name}, AP50 {ap:.3f}"
-        axes.plot(np.r_[0, recall], np.r_[precision[:1], precision], label=label, color=colour)
+        start = [0.0] if len(recall) else []  # a class of which nothing was found has no curve
+        axes.plot(np.r_[start, recall], np.r_[precision[:1], precision], label=label, color=colour)
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     if curves:
         axes.legend(loc="lower left")

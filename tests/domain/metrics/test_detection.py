@@ -147,3 +147,12 @@ def test_overlaps() -> None:
     a, b = np.array([[0, 0, 10, 10], [20, 20, 20, 20]], float), np.array([[5, 0, 15, 10]], float)
     assert iou(a, b).ravel() == pytest.approx([1 / 3, 0])
     assert cover(a, b).ravel() == pytest.approx([0.5, 0])
+
+
+def test_curves_of_a_class_of_which_nothing_was_found_are_drawn_empty() -> None:
+    from av_assets.domain.metrics.pictures import pr_curves
+
+    nothing = np.zeros(0)
+    assert pr_curves({"cone": (nothing, nothing, 0.0), "vehicle": (np.ones(1), np.ones(1), 1.0)}).startswith(
+        b"\x89PNG"
+    )

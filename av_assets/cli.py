@@ -154,6 +154,21 @@ def request(asset: str, partition: str, url: str) -> None:
 
 
 @main.command()
+@click.argument("asset")
+@click.argument("partition")
+@click.argument("out", type=click.Path(path_type=Path))
+def fetch(asset: str, partition: str, out: Path) -> None:
+    """Copy the files of a bundle out of the lake, e.g. drift_reports 2026-11-21 ./drift."""
+    import shutil
+
+    lake = _lake()
+    with lake.workdir() as folder:
+        lake.checkout(lake.require(asset, partition), folder)
+        shutil.copytree(folder, out, dirs_exist_ok=True)
+    click.echo(out)
+
+
+@main.command()
 @click.option("--port", default=3000, show_default=True)
 def up(port: int) -> None:
     """Run the catalog, the daemon and the sensors until Ctrl-C."""

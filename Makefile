@@ -26,7 +26,7 @@ lint: install
 	$(BIN)/lint-imports
 
 test: install lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(if $(REAL_DATA),--real-data $(REAL_DATA))
+	$(BIN)/python -m pytest tests -n 2 --dist loadgroup $(if $(REAL_DATA),--real-data=$(REAL_DATA))
 
 bench: install
 	$(BIN)/python -m benchmarks

@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 REAL_DATA ?=
+REAL := $(if $(REAL_DATA),--real-data=$(REAL_DATA))
 
 .PHONY: install demo up test lint bench clean
 
@@ -26,7 +27,8 @@ lint: install
 	$(BIN)/lint-imports
 
 test: install lint
-	$(BIN)/python -m pytest tests -n 2 --dist loadgroup $(if $(REAL_DATA),--real-data=$(REAL_DATA))
+	$(BIN)/python -m pytest tests --ignore tests/end_to_end -n 2 $(REAL)
+	$(BIN)/python -m pytest tests/end_to_end
 
 bench: install
 	$(BIN)/python -m benchmarks

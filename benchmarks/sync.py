@@ -1,14 +1,16 @@
-"""Synchronizing a drive, against the floor: read every raw message once, write the same number of bytes once.
+"""Synchronizing drives, against the floor: read every raw message once, write the same number of bytes once.
 
-The pictures come from pass-through redaction files, made beforehand by the writer of redaction without
-detectors, so that nothing is decoded. Neither side syncs to disk (the lake does when it publishes), which
-favours the floor.
+`sync` holds the promise, compressed pictures only at a realistic length; `sync.short_full` shows what a short
+drive with all sensors costs, fixed costs included. The pictures come from pass-through redaction files, made
+beforehand by the writer of redaction without detectors, so that nothing is decoded. Neither side syncs to
+disk (the lake does when it publishes), which favours the floor.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import struct
 from contextlib import ExitStack
 from functools import partial
 from itertools import chain, repeat
@@ -22,30 +24,81 @@ if TYPE_CHECKING:
 TARGET = 2.0
 REPEATS = 5
 SECONDS = 10.0
+COPIES = 15  # of the short drive's pictures, one after the other: 150 s
+PICTURES = "sensor_msgs/msg/CompressedImage"
 
 
 def run(settings: Settings, say: Say) -> list[Figure]:
-    """`sync`: seconds of synchronize_drive over seconds of rosbags reading and a plain write."""
+    """`sync` and `sync.short_full`: seconds of synchronize_drive over those of rosbags reading and a write."""
     from av_assets.domain.simulation.recorder import record_drive
     from av_assets.domain.simulation.samples import short_drive
 
     say(f"recording a drive of {SECONDS:.0f} s")
-    drive = record_drive(short_drive(seconds=SECONDS), settings.work / "drives", settings.work / "truth")
-    redacted, out, parts = settings.work / "redacted", settings.work / "synced", dict[str, float]()
+    short = record_drive(short_drive(seconds=SECONDS), settings.work / "short", settings.work / "truth")
+    say("repeating its pictures")
+    long = repeat_pictures(short, settings.work / "long" / short.name)
+    return [
+        _figure("sync", "compressed pictures only", long, SECONDS * COPIES, TARGET, settings, say),
+        _figure("sync.short_full", "short drive, all sensors", short, SECONDS, None, settings, say),
+    ]
+
+
+def _figure(
+    name: str, what: str, drive: Path, seconds: float, target: float | None, settings: Settings, say: Say
+) -> Figure:
+    folder, parts = settings.work / name, dict[str, float]()
+    folder.mkdir()
+    redacted, out = folder / "redacted", folder / "synced"
     frames = pass_through(drive, redacted)
     ours = partial(synchronize, drive, redacted, out, parts)
     say("warming up")
     ours()
-    written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    floor = partial(read_and_write, drive / "recording", written, settings.work / "floor.bin")
+    written = _size(out)
+    floor = partial(read_and_write, drive / "recording", written, folder / "floor.bin")
+    floor()
     turns = take_turns(("synchronize", ours), ("floor", floor), settings.times(REPEATS), say, os.sync)
     note = (
-        f"{SECONDS:.0f} s of drive, {_size(drive) / 1e6:.0f} MB in, {written / 1e6:.0f} MB out, "
+        f"{seconds:.0f} s of drive, {_size(drive) / 1e6:.0f} MB in, {written / 1e6:.0f} MB out, "
         f"{frames} pictures; the floor is rosbags' Reader over all messages and one write of as many bytes"
     )
-    measured = "synchronize_drive without decoding / read all messages + write once"
+    measured = f"{what}: synchronize_drive without decoding / read all messages + write once"
     ratio = paired_ratio(turns.seconds)
-    return [Figure("sync", measured, ratio, "x", TARGET, turns.seconds, parts, turns.cpu, note)]
+    return Figure(name, measured, ratio, "x", target, turns.seconds, parts, turns.cpu, note)
+
+
+def repeat_pictures(drive: Path, target: Path) -> Path:
+    """A drive of `COPIES` times the pictures of `drive`, with later stamps, and of nothing else.
+
+    The bytes of a picture are those of the recording; what counts here is how many there are.
+    """
+    import yaml
+    from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+
+    from av_assets.domain.logs.drive_spec import SPEC_FILE
+
+    target.mkdir(parents=True)
+    spec = yaml.safe_load((drive / SPEC_FILE).read_text("utf-8"))
+    spec["streams"] = {role: s for role, s in spec["streams"].items() if s["kind"] == "camera"}
+    (target / SPEC_FILE).write_text(yaml.safe_dump(spec), "utf-8")
+    with Reader(drive / "recording") as reader:
+        pictures = [c for c in reader.connections if c.msgtype == PICTURES]
+        messages = [(c, log_ns, bytes(data)) for c, log_ns, data in reader.messages(pictures)]
+    with Writer(target / "recording", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connections = {
+            c.id: writer.add_connection(c.topic, c.msgtype, msgdef=c.msgdef.data, rihs01=c.digest)
+            for c in pictures
+        }
+        for later_s in (copy * round(SECONDS) for copy in range(COPIES)):
+            for connection, log_ns, data in messages:
+                later_ns = log_ns + later_s * 1_000_000_000
+                writer.write(connections[connection.id], later_ns, _stamped_later(data, later_s))
+    return target
+
+
+def _stamped_later(data: bytes, later_s: int) -> bytes:
+    """A CDR message (little-endian) that starts with a header: its seconds follow the encapsulation."""
+    (stamp_s,) = struct.unpack_from("<i", data, 4)
+    return data[:4] + struct.pack("<i", stamp_s + later_s) + data[8:]
 
 
 def pass_through(drive: Path, target: Path) -> int:

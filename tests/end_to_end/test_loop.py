@@ -15,7 +15,7 @@ from partitions.releases import release_id
 from tests.end_to_end.conftest import Running
 
 WEEK = "2025-06-02"
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("platform")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def drop(running: Running, recorded: Path, drive: str) -> None:

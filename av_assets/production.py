@@ -1,6 +1,7 @@
 """How every asset makes its bundle: read by manifest, call one pure function, publish, report.
 
     make(work)           writes files into work.out and returns a note ("" when there is nothing to explain)
+    gate                 judges the finished files; its record is part of the bundle, and the next asset asks for it
     describe(lake, made) turns a finished bundle into catalog metadata; it sees only what was published
 
 A bundle whose `made_from` has not changed is not made again: that one rule is resume, cache and idempotence.
@@ -9,10 +10,9 @@ Belongs here: the loop over drives, reuse, quarantine, events. Does not belong h
 
 from __future__ import annotations
 
-import base64
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,18 @@ from av_assets.domain.errors import AvError, EvidenceError, PoisonError, Transie
 from av_assets.domain.evidence.digests import sha256_bytes, sha256_file
 from av_assets.domain.evidence.manifest import MadeFrom, Manifest, bundle_name
 from av_assets.domain.evidence.timing import Stopwatch
+from av_assets.gates import Gate, record_of, refusal, require_passed
 from av_assets.policies import Policy
-from partitions.drives import drives, keys_of_run
+from av_assets.policies.gates import GatePolicy
+from av_assets.presentation import table
 from resources import quarantine
 from resources.environment import environment
 from resources.lake import Lake, object_key
+from resources.segments import LakeSegments, forget_segments
 
 ALL = "all"  # the partition name of bundles that are not partitioned
 ROUNDS = 5
+_NO_INPUT = frozenset({"missing_bundle", "upstream_failed", "upstream_unchecked"})
 
 
 @dataclass
@@ -44,6 +48,7 @@ class Work:
     lake: Lake
     inputs: Mapping[str, Manifest]
     folder: Path
+    segments: LakeSegments
     watch: Stopwatch = field(default_factory=Stopwatch)
     facts: dict[str, float] = field(
         default_factory=dict
@@ -88,18 +93,28 @@ def lineage(inputs: Sequence[Manifest], code_version: str, policies: Sequence[Po
 
 
 def produce(
-    lake: Lake, asset: str, partition: str, made_from: MadeFrom, inputs: Mapping[str, Manifest], make: Make
+    lake: Lake,
+    asset: str,
+    partition: str,
+    made_from: MadeFrom,
+    inputs: Mapping[str, Manifest],
+    make: Make,
+    gate: Gate | None = None,
 ) -> Made:
-    """Make and publish one bundle, or find that it is there already."""
+    """Make and publish one bundle, or find that it is there already; segments of an attempt that died are taken up."""
     present = lake.manifest(asset, partition)
     if present is not None and present.made_from == made_from and _is_whole(lake, present):
         return Made(present, {}, reused=True)
     with lake.workdir() as folder:
-        work = Work(partition, folder / "out", lake, inputs, folder)
+        segments = LakeSegments(lake, asset, partition, made_from, folder / "segments")
+        work = Work(partition, folder / "out", lake, inputs, folder, segments)
         work.out.mkdir()
         note = make(work)
+        if gate is not None:
+            gate.write_record(work.out)
         with work.watch("publish"):
             manifest = lake.publish(asset, partition, work.out, note=note, made_from=made_from)
+            forget_segments(lake, asset, partition)
         return Made(manifest, dict(work.watch.seconds), reused=False, facts=work.facts)
 
 
@@ -111,6 +126,8 @@ def each_drive(
     make: Make,
     describe: Describe,
     shared: Sequence[str] = (),
+    gate: Gate | None = None,
+    guarded: Sequence[str] = (),
 ) -> Iterator[dg.MaterializeResult]:
     """Make the asset for each drive of the run; a bad drive goes to quarantine and the others go on.
 
@@ -120,16 +137,22 @@ def each_drive(
     Args:
         reads: assets read at the same drive.
         shared: unpartitioned assets read.
+        gate: judges the finished bundle; a drive that fails goes to quarantine with its report.
+        guarded: those of `reads` that are refused without a record of passed checks.
     """
+    policies = [*policies, *([GatePolicy.load()] if gate else [])]
 
     def read(drive: str) -> dict[str, Manifest]:
-        return {a: lake.require(a, drive) for a in reads} | {a: lake.require(a, ALL) for a in shared}
+        above = {a: lake.require(a, drive) for a in reads}
+        for asset in guarded:
+            require_passed(lake, above[asset])
+        return above | {a: lake.require(a, ALL) for a in shared}
 
     def one(drive: str) -> Made:
         inputs = read(drive)
         for _ in range(ROUNDS):
             made_from = lineage(list(inputs.values()), code_version(context), policies)
-            made = produce(lake, asset_name(context), drive, made_from, inputs, make)
+            made = produce(lake, asset_name(context), drive, made_from, inputs, make, gate)
             newest = read(drive)
             if all(newest[asset].content == inputs[asset].content for asset in inputs):
                 return made
@@ -137,11 +160,15 @@ def each_drive(
             inputs = newest
         raise TransientError("its inputs keep changing", code="inputs_keep_changing", drive=drive)
 
-    yield from record_drives(context, lake, one, describe)
+    yield from record_drives(context, lake, one, describe, gate)
 
 
 def record_drives(
-    context: dg.AssetExecutionContext, lake: Lake, one: Callable[[str], Made], describe: Describe
+    context: dg.AssetExecutionContext,
+    lake: Lake,
+    one: Callable[[str], Made],
+    describe: Describe,
+    gate: Gate | None = None,
 ) -> Iterator[dg.MaterializeResult]:
     """Run `one` per drive and record each on its own; see docs/decisions/0004 for why a range is recorded by hand.
 
@@ -166,6 +193,12 @@ def record_drives(
             context.log.exception(f"{drive} crashed in {stage}")
             crashes.append((drive, error))
             continue
+        record = record_of(lake, made.manifest) if gate else None
+        if gate and record and not record.passed:
+            context.instance.report_runless_asset_event(gate.evaluation(stage, drive, record))
+            shown = describe(lake, made.manifest)
+            quarantine_drive(context, lake, drive, stage, refusal(drive, record), shown)
+            continue
         if quarantine.release(lake, drive, stage):
             context.instance.report_runless_asset_event(completeness(lake))
         metadata = bundle_metadata(made, started) | describe(lake, made.manifest)
@@ -188,20 +221,28 @@ def record_drives(
 
 def _waits_in_quarantine(lake: Lake, drive: str, error: Exception) -> bool:
     """Whether the drive has no input because an earlier stage has put it aside; any other failure is one."""
-    if not isinstance(error, EvidenceError) or error.code != "missing_bundle":
+    if not isinstance(error, EvidenceError) or error.code not in _NO_INPUT:
         return False
     return any(row["drive"] == drive for row in quarantine.listing(lake))
 
 
 def quarantine_drive(
-    context: dg.AssetExecutionContext, lake: Lake, drive: str, stage: str, error: AvError
+    context: dg.AssetExecutionContext,
+    lake: Lake,
+    drive: str,
+    stage: str,
+    error: AvError,
+    described: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the row, show it on the asset, and turn the fleet's completeness check red."""
+    """Write the row, show it on the asset with what is known of it, and turn the fleet's completeness check red."""
     row = quarantine.put(lake, drive, stage, error, run_id=context.run.run_id, now_ns=time.time_ns())
     context.log.warning(f"quarantined {drive} at {stage}: {error}")
     context.log_event(
         dg.AssetObservation(
-            stage, partition=drive, description=str(error), metadata={"state": "quarantined", **row}
+            stage,
+            partition=drive,
+            description=str(error),
+            metadata={"state": "quarantined", **row, **(described or {})},
         )
     )
     context.instance.report_runless_asset_event(completeness(lake))
@@ -239,30 +280,8 @@ def bundle_metadata(made: Made, started_ns: int) -> dict[str, Any]:
     }
 
 
-def picture(png: bytes) -> dg.MarkdownMetadataValue:
-    """A PNG that the catalog shows in place. Only pictures of redacted frames or of numbers may come here."""
-    return dg.MetadataValue.md(f"![picture](data:image/png;base64,{base64.b64encode(png).decode()})")
-
-
-def pictures(lake: Lake, manifest: Manifest, *names: str) -> dict[str, dg.MarkdownMetadataValue]:
-    """Those of the named PNG files that the bundle holds."""
-    held = {f.path for f in manifest.files}
-    return {Path(n).stem: picture(lake.read_bytes(manifest, n)) for n in names if n in held}
-
-
-def table(rows: Iterable[Mapping[str, Any]]) -> dg.TableMetadataValue | dg.TextMetadataValue:
-    """Rows as a table in the catalog; Dagster has no empty tables, so none is said in words."""
-    records = [dg.TableRecord(dict(row)) for row in rows]
-    return dg.MetadataValue.table(records) if records else dg.MetadataValue.text("none")
-
-
 def asset_name(context: dg.AssetExecutionContext) -> str:
     return context.asset_key.path[-1]
-
-
-def checked_drives(context: dg.AssetCheckExecutionContext) -> Sequence[str]:
-    """The drives of the run that a check looks at."""
-    return keys_of_run(context.run.tags, context.instance.get_dynamic_partitions(drives.name or ""))
 
 
 def code_version(context: dg.AssetExecutionContext) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 
 import av_assets.definitions  # noqa: F401  what a real run loads
-from av_assets.production import Work, checked_drives, each_drive
+from av_assets.gates import checked_drives
+from av_assets.production import Work, each_drive
 from partitions.drives import BATCH, drives
 from resources.environment import environment
 from resources.lake import Lake

@@ -10,7 +10,8 @@ import dagster as dg
 from av_assets.domain.logs.drive_spec import SPEC_FILE
 from av_assets.foundations.ingestion import log_reports, raw_logs
 from av_assets.foundations.synchronization import synced_shards
-from av_assets.production import Work, each_drive, table
+from av_assets.presentation import table
+from av_assets.production import Work, each_drive
 from partitions.drives import BATCH, drives
 from resources.compute import LIGHT
 from resources.lake import Lake

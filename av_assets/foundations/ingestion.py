@@ -10,20 +10,11 @@ import dagster as dg
 from av_assets.domain.errors import LogError
 from av_assets.domain.evidence.manifest import Manifest
 from av_assets.domain.logs.drive_spec import SPEC_FILE
+from av_assets.gates import checked_drives
 from av_assets.policies.integrity import IntegrityPolicy
 from av_assets.policies.landing import LandingPolicy
-from av_assets.production import (
-    Made,
-    Work,
-    checked_drives,
-    code_version,
-    completeness,
-    each_drive,
-    lineage,
-    pictures,
-    record_drives,
-    table,
-)
+from av_assets.presentation import pictures, table
+from av_assets.production import Made, Work, code_version, completeness, each_drive, lineage, record_drives
 from partitions.drives import BATCH, drives
 from resources.compute import CPU, DECODE
 from resources.lake import Lake

@@ -10,19 +10,10 @@ import dagster as dg
 from av_assets.domain.evidence.digests import sha256_json
 from av_assets.domain.logs.drive_spec import SPEC_FILE
 from av_assets.foundations.ingestion import log_reports, raw_logs
+from av_assets.gates import checked_drives
 from av_assets.policies.redaction import RedactionPolicy
-from av_assets.production import (
-    ALL,
-    Made,
-    Work,
-    bundle_metadata,
-    checked_drives,
-    code_version,
-    each_drive,
-    lineage,
-    pictures,
-    table,
-)
+from av_assets.presentation import pictures, table
+from av_assets.production import ALL, Made, Work, bundle_metadata, code_version, each_drive, lineage
 from partitions.drives import BATCH, drives
 from resources.compute import DETECT, LIGHT
 from resources.environment import environment

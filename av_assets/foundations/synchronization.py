@@ -10,8 +10,10 @@ import dagster as dg
 from av_assets.domain.logs.drive_spec import SPEC_FILE
 from av_assets.foundations.ingestion import raw_logs
 from av_assets.foundations.redaction import redacted_clips
+from av_assets.gates import checked_drives
 from av_assets.policies.sync import SyncPolicy
-from av_assets.production import Work, checked_drives, each_drive, pictures, table
+from av_assets.presentation import pictures, table
+from av_assets.production import Work, each_drive
 from partitions.drives import BATCH, drives
 from resources.compute import DECODE
 from resources.lake import Lake

@@ -16,7 +16,8 @@ from av_assets.mining.embeddings import clip_embeddings
 from av_assets.mining.labels import verified_labels
 from av_assets.policies.drift import DriftPolicy
 from av_assets.policies.golden import GoldenPolicy
-from av_assets.production import Work, bundle_metadata, code_version, lineage, produce, table
+from av_assets.presentation import table
+from av_assets.production import Work, bundle_metadata, code_version, lineage, produce
 from partitions.calendar import weeks
 from resources.compute import CPU
 from resources.lake import Lake

@@ -7,9 +7,10 @@ from typing import Any
 
 import dagster as dg
 
+from av_assets.gates import checked_drives
 from av_assets.mining.autolabels import auto_labels
 from av_assets.policies.annotation import AnnotationPolicy
-from av_assets.production import Work, checked_drives, each_drive
+from av_assets.production import Work, each_drive
 from partitions.drives import BATCH, drives
 from resources.compute import LIGHT
 from resources.labeling import Annotators

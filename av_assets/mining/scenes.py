@@ -8,7 +8,8 @@ from typing import Any
 import dagster as dg
 
 from av_assets.policies.events import EventsPolicy
-from av_assets.production import Work, each_drive, table
+from av_assets.presentation import table
+from av_assets.production import Work, each_drive
 from partitions.drives import BATCH, drives
 from resources.compute import CPU
 from resources.lake import Lake

@@ -9,7 +9,8 @@ import dagster as dg
 
 from av_assets.domain.evidence.manifest import Manifest
 from av_assets.policies.drift import DriftPolicy
-from av_assets.production import Work, bundle_metadata, code_version, lineage, pictures, produce, table
+from av_assets.presentation import pictures, table
+from av_assets.production import Work, bundle_metadata, code_version, lineage, produce
 from partitions.calendar import days
 from resources.compute import CPU
 from resources.lake import Lake

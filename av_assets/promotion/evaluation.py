@@ -8,7 +8,8 @@ import dagster as dg
 
 from av_assets.domain.evidence.manifest import Manifest
 from av_assets.policies.evaluation import EvaluationPolicy
-from av_assets.production import Work, bundle_metadata, code_version, lineage, pictures, produce, table
+from av_assets.presentation import pictures, table
+from av_assets.production import Work, bundle_metadata, code_version, lineage, produce
 from av_assets.promotion.bundles import model_bundles
 from partitions.releases import release_week, releases
 from resources.compute import EVALUATE

@@ -13,7 +13,8 @@ import dagster as dg
 
 from av_assets.domain.evidence.manifest import Manifest
 from av_assets.policies.training import TrainingPolicy
-from av_assets.production import Work, bundle_metadata, code_version, lineage, pictures, produce
+from av_assets.presentation import pictures
+from av_assets.production import Work, bundle_metadata, code_version, lineage, produce
 from partitions.releases import release_week, releases
 from resources.compute import TRAIN_MULTISENSOR
 from resources.environment import environment

@@ -12,7 +12,9 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
-from av_assets.domain.errors import LogError, TransientError
+from av_assets.domain.errors import EvidenceError, LogError, TransientError
+from av_assets.domain.evidence.claims import RECORD_FILE, Claim
+from av_assets.gates import Gate, gate_result, require_passed
 from av_assets.production import Work, completeness, each_drive, environment_digest
 from partitions.drives import drives
 from resources import quarantine
@@ -34,6 +36,7 @@ class Toy:
     calls: list[tuple[str, str]] = field(default_factory=list)
     code: dict[str, str] = field(default_factory=dict)
     meanwhile: Callable[[], None] = lambda: None
+    bad: set[str] = field(default_factory=set)  # what clips of which drives claim and do not keep
 
     def definitions(self) -> dg.Definitions:
         assets = [
@@ -45,7 +48,11 @@ class Toy:
             found = completeness(self.lake)
             return dg.AssetCheckResult(passed=found.passed, severity=found.severity, metadata=found.metadata)
 
-        return dg.Definitions(assets=assets, asset_checks=[check], resources={"lake": self.lake})
+        @dg.asset_check(asset="clips", name="clips_are_good", blocking=True)
+        def gated(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+            return gate_result(context, self.lake, "clips")
+
+        return dg.Definitions(assets=assets, asset_checks=[check, gated], resources={"lake": self.lake})
 
     def _asset(self, name: str, reads: list[str]) -> dg.AssetsDefinition:
         def make(work: Work) -> str:
@@ -59,6 +66,12 @@ class Toy:
             )
             return ""
 
+        def judge(folder: Path) -> list[Claim]:
+            drive = (folder / "data.txt").read_text()[:1]
+            return [Claim("clips_are_good", drive not in self.bad, "the clip is bad", subject="camera")]
+
+        gate = Gate("clips_are_good", judge) if name == "clips" else None
+
         @dg.asset(
             name=name,
             deps=reads,
@@ -69,7 +82,14 @@ class Toy:
         )
         def made(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
             yield from each_drive(
-                context, lake, reads, [], make, lambda _, manifest: {"described": manifest.partition}
+                context,
+                lake,
+                reads,
+                [],
+                make,
+                lambda _, manifest: {"described": manifest.partition},
+                gate=gate,
+                guarded=[asset for asset in reads if asset == "clips"],
             )
 
         return made
@@ -102,8 +122,8 @@ class Toy:
     def content_of(self, asset: str, drive: str) -> str:
         return self.lake.require(asset, drive).content
 
-    def check_passed(self) -> bool:
-        key = dg.AssetCheckKey(dg.AssetKey("raw_logs"), CHECK)
+    def check_passed(self, asset: str = "raw_logs", name: str = CHECK) -> bool:
+        key = dg.AssetCheckKey(dg.AssetKey(asset), name)
         [record] = self.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
         assert record.event is not None
         evaluation = record.event.dagster_event.asset_check_evaluation_data  # type: ignore[union-attr]
@@ -133,7 +153,7 @@ class TestOneDrive:
         assert event.asset_materialization is not None
         metadata = event.asset_materialization.metadata
         assert metadata["described"].value == "a"
-        assert (metadata["files"].value, metadata["reused"].value) == (1, False)
+        assert (metadata["files"].value, metadata["reused"].value) == (2, False)  # data and record
         assert "seconds/publish" in metadata
 
     def test_lineage_names_the_manifests_that_were_read(self, toy: Toy) -> None:
@@ -323,3 +343,57 @@ def test_nothing_of_a_crashed_make_is_left_behind(toy: Toy) -> None:
     assert not toy.run("a").success
     assert toy.lake.partitions("raw_logs") == []
     assert list(Path(toy.lake.scratch).iterdir()) == []
+
+
+class TestGates:
+    def test_failed_claim_stops_its_drive_only_and_shows_what_failed(self, toy: Toy) -> None:
+        toy.bad = {"b"}
+        assert toy.run("a", "b", "c").success
+        assert [drive for drive, _ in toy.recorded("clips")] == ["a", "c"]
+        assert [drive for drive, _ in toy.recorded("shards")] == ["a", "c"]
+        [row] = quarantine.listing(toy.lake)
+        assert (row["drive"], row["stage"], row["code"]) == ("b", "clips", "clips_are_good")
+        assert row["reason"] == "camera: the clip is bad"
+        assert toy.lake.require("clips", "b").entry(RECORD_FILE)  # the evidence stays
+
+    def test_one_bad_drive_alone_ends_well_with_a_failed_check(self, toy: Toy) -> None:
+        toy.bad = {"a"}
+        result = toy.run("a")
+        assert result.success
+        assert "shards" in skipped(result)
+        assert not toy.check_passed("clips", "clips_are_good")
+        toy.bad = set()
+        toy.lake.store.delete("manifests/clips/a/current.json")
+        assert toy.run("a").success
+        assert toy.check_passed("clips", "clips_are_good")
+        assert quarantine.listing(toy.lake) == []
+
+    def test_next_asset_refuses_what_failed_even_when_it_is_asked_for_alone(self, toy: Toy) -> None:
+        toy.bad = {"a"}
+        toy.run("a")
+        quarantine.release(toy.lake, "a", "clips")  # somebody waves it through
+        result = toy.run("a", only=["shards"])
+        assert not result.success
+        assert "upstream_failed" in str(result.failure_data_for_node("shards"))
+
+    def test_next_asset_refuses_what_was_never_checked(self, toy: Toy, tmp_path: Path) -> None:
+        toy.run("a", only=["raw_logs"])
+        (tmp_path / "smuggled").mkdir()
+        (tmp_path / "smuggled" / "data.txt").write_text("a")
+        manifest = toy.lake.publish("clips", "a", tmp_path / "smuggled")
+        with pytest.raises(EvidenceError, match="no record of its checks"):
+            require_passed(toy.lake, manifest)
+        assert not toy.run("a", only=["shards"]).success
+
+    def test_tolerated_failure_goes_on_and_is_still_told(
+        self, toy: Toy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from av_assets.policies.gates import GatePolicy
+
+        policy = GatePolicy(version="1.0.0", tolerated={"clips_are_good": "known and harmless"})
+        monkeypatch.setattr(GatePolicy, "load", classmethod(lambda cls: policy))
+        toy.bad = {"a"}
+        assert toy.run("a").success
+        assert [drive for drive, _ in toy.recorded("shards")] == ["a"]
+        record = toy.lake.read_bytes(toy.lake.require("clips", "a"), RECORD_FILE)
+        assert b"known and harmless" in record

@@ -82,12 +82,17 @@ def refusal(drive: str, record: Record) -> PoisonError:
 
 
 def gate_result(context: dg.AssetCheckExecutionContext, lake: Lake, asset: str) -> dg.AssetCheckResult:
-    """The check of the drives of this run. Failed drives never get here: they gave no output, see `Gate.evaluation`."""
+    """The check over the drives of this run.
+
+    One failed drive of many must not stop the good ones, so that a range warns: its failed drives are in quarantine
+    already. A drive by itself that fails gives no output and never gets here, see `Gate.evaluation`.
+    """
     manifests = [(drive, lake.manifest(asset, drive)) for drive in checked_drives(context)]
     records = [(drive, record_of(lake, manifest)) for drive, manifest in manifests if manifest]
     failed = _failed([(drive, record) for drive, record in records if record])
     return dg.AssetCheckResult(
         passed=all(record is not None and record.passed for _, record in records),
+        severity=dg.AssetCheckSeverity.ERROR if len(records) == 1 else dg.AssetCheckSeverity.WARN,
         metadata={"drives": len(records), "failed": failed},
     )
 

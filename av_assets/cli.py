@@ -236,7 +236,8 @@ def _landing() -> Any:
     from resources.environment import prepare
     from resources.landing import Landing
 
-    return Landing(path=str(prepare().landing))
+    here = prepare()
+    return Landing(path=here.landing, endpoint=here.s3_endpoint)
 
 
 def _states(drive: str | None) -> list[Any]:

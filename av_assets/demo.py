@@ -75,7 +75,7 @@ def run_demo(
     """Land, watch, ask, sum up. `count` limits the sample drives."""
     started = time.monotonic()
     lake = Lake(uri=here.lake, scratch=str(here.scratch), endpoint=here.s3_endpoint)
-    watch = _Watch(instance, lake, Landing(path=str(here.landing)), started)
+    watch = _Watch(instance, lake, Landing(path=here.landing, endpoint=here.s3_endpoint), started)
     with watch.shown():
         expected = _land_all(here, watch, count)
         watch.until(lambda: all(s.state in ENDED for s in watch.drives(expected)), "drives")
@@ -91,18 +91,20 @@ def _land_all(here: Environment, watch: _Watch, count: int | None) -> list[str]:
     from av_assets.domain.simulation.samples import sample_drives
 
     scripts = sample_drives()[:count]
-    todo = [s for s in scripts if not (here.landing / s.drive / "COMPLETE").exists()]
+    todo = [s for s in scripts if not (Path(here.landing) / s.drive / "COMPLETE").exists()]
     rig = here.home / "rig"
     # spawn: the recorder's libraries start threads that do not survive a fork
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         for script in todo:
-            pool.submit(_record, script, rig, here.landing, here.truth)
+            pool.submit(_record, script, rig, Path(here.landing), here.truth)
         expected = [s.drive for s in scripts]
         landing = watch.landing
         for path in folders_to_land(extra) if (extra := extra_drives()) else ():
             expected.append(landing.land(path))
         watch.expected = expected
-        watch.until(lambda: all((here.landing / d / "COMPLETE").exists() for d in expected), "recording")
+        watch.until(
+            lambda: all((Path(here.landing) / d / "COMPLETE").exists() for d in expected), "recording"
+        )
     return expected
 
 
@@ -132,9 +134,9 @@ def late_drives() -> list[Any]:
 
 def _drop_late(here: Environment, watch: _Watch) -> list[str]:
     """Land them and wait: how long one takes from the landing area to its embeddings is what people ask first."""
-    scripts = [s for s in late_drives() if not (here.landing / s.drive / "COMPLETE").exists()]
+    scripts = [s for s in late_drives() if not (Path(here.landing) / s.drive / "COMPLETE").exists()]
     for script in scripts:
-        _record(script, here.home / "rig", here.landing, here.truth)
+        _record(script, here.home / "rig", Path(here.landing), here.truth)
     names = [s.drive for s in late_drives()]
     watch.expected += names
     watch.until(lambda: all(s.state in ENDED for s in watch.drives(names)), "late drives")

@@ -60,7 +60,7 @@ def drive_states(
     """The state of every drive that was landed or ingested, sorted by id."""
     keys = list(instance.get_dynamic_partitions(drives.name or ""))
     rows = {row["drive"]: row for row in quarantine.listing(lake)}
-    folders = {f.name: f for f in landing.folders(time.time()) if landing.problem(f) is None}
+    folders = {a.name: a for a in landing.arrivals(time.time()) if landing.problem(a) is None}
     names = sorted({only} if only else {*keys, *rows, *folders})
     done = {asset: set(lake.partitions(asset)) for asset in STAGES}
     runs = _latest_runs(instance, keys)

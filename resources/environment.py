@@ -19,14 +19,14 @@ class Environment:
     Attributes:
         home: folder for everything local: Dagster storage, landing area, scratch, caches.
         lake: `file:///...` or `s3://bucket/prefix`.
-        landing: the folder that vehicles' disks are copied to.
+        landing: where vehicles' disks are copied to: a folder, or `s3://bucket/prefix`.
         truth: ground truth of synthetic drives, for simulated annotators only.
         tick_seconds: how often sensors look.
     """
 
     home: Path
     lake: str
-    landing: Path
+    landing: str
     truth: Path
     lock: Path
     tick_seconds: int
@@ -51,12 +51,16 @@ def environment() -> Environment:
     return Environment(
         home=home,
         lake=os.environ.get("AV_LAKE", (home / "lake").as_uri()),
-        landing=Path(os.environ.get("AV_LANDING", home / "landing")).absolute(),
+        landing=_landing(os.environ.get("AV_LANDING", str(home / "landing"))),
         truth=Path(os.environ.get("AV_TRUTH", home / "truth")).absolute(),
         lock=Path(os.environ.get("AV_LOCK", PROJECT / "constraints.txt")),
         tick_seconds=int(os.environ.get("AV_TICK_SECONDS", "15")),
         s3_endpoint=os.environ.get("AWS_ENDPOINT_URL"),
     )
+
+
+def _landing(named: str) -> str:
+    return named if named.startswith("s3://") else str(Path(named).absolute())
 
 
 def prepare() -> Environment:
@@ -65,7 +69,8 @@ def prepare() -> Environment:
     The storage is created once here: a webserver and a daemon that both find none race for creating it.
     """
     here = environment()
-    for folder in (here.dagster_home, here.landing, here.scratch, here.cache):
+    local = [] if here.landing.startswith("s3://") else [Path(here.landing)]
+    for folder in (here.dagster_home, *local, here.scratch, here.cache):
         folder.mkdir(parents=True, exist_ok=True)
     target = here.dagster_home / "dagster.yaml"
     if not target.exists():

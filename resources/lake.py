@@ -69,12 +69,16 @@ class Lake(dg.ConfigurableResource["Lake"]):
 
     def adopt(self, path: Path, name: str, sha256: str | None = None) -> FileEntry:
         """Move a finished local file into the objects; bytes that are there already are not stored again."""
-        digest, size = sha256 or sha256_file(path), path.stat().st_size
-        if self.store.size(object_key(digest)) == size:
+        entry = FileEntry(path=name, bytes=path.stat().st_size, sha256=sha256 or sha256_file(path))
+        if self.holds(entry):
             path.unlink()
         else:
-            self.store.put_file(object_key(digest), path, consume=True)
-        return FileEntry(path=name, bytes=size, sha256=digest)
+            self.store.put_file(object_key(entry.sha256), path, consume=True)
+        return entry
+
+    def holds(self, entry: FileEntry) -> bool:
+        """Whether an object with these bytes is stored, for whichever bundle."""
+        return self.store.size(object_key(entry.sha256)) == entry.bytes
 
     def publish(
         self,

@@ -11,13 +11,22 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import unquote, urlparse
 
 from av_assets.domain.errors import AvError, EvidenceError, TransientError
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
+
+
+class Entry(NamedTuple):
+    """One object of a listing; `version` changes when its bytes do."""
+
+    key: str
+    bytes: int
+    modified_s: float
+    version: str
 
 
 class ObjectStore(Protocol):
@@ -160,29 +169,43 @@ class BucketStore:
             path.unlink()
 
     def fetch(self, key: str, target: Path) -> None:
-        with _bucket_errors(key):
-            try:
-                stream = self._store.get(key).stream(min_chunk_size=8 << 20)
-            except FileNotFoundError as error:
-                raise EvidenceError(
-                    "object is missing from the lake", code="missing_object", file=key
-                ) from error
-            try:
-                with target.open("wb") as file:
-                    for chunk in stream:
-                        file.write(chunk)
-            except OSError as error:
-                target.unlink(missing_ok=True)
-                raise _busy(error, target) from error
+        try:
+            with target.open("wb") as file:
+                for chunk in self.chunks(key):
+                    file.write(chunk)
+        except OSError as error:
+            raise _busy(error, target) from error
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
 
     def delete(self, key: str) -> None:
         with _bucket_errors(key), contextlib.suppress(FileNotFoundError):
             self._store.delete(key)
 
     def keys(self, prefix: str) -> Iterator[str]:
+        yield from (entry.key for entry in self.entries(prefix))
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """Every object under `prefix`, page after page until the server has no more."""
         with _bucket_errors(prefix):
-            for page in self._store.list(prefix):
-                yield from sorted(item["path"] for item in page)
+            for page in self._store.list(prefix or None):
+                for item in sorted(page, key=lambda item: item["path"]):
+                    version = item["e_tag"] or f"{item['size']}-{item['last_modified'].timestamp()}"
+                    yield Entry(item["path"], item["size"], item["last_modified"].timestamp(), version)
+
+    def chunks(self, key: str) -> Iterator[bytes]:
+        """The object's bytes as they arrive.
+
+        Raises:
+            EvidenceError: missing_object.
+        """
+        with _bucket_errors(key):
+            try:
+                stream = self._store.get(key).stream(min_chunk_size=8 << 20)
+            except FileNotFoundError as error:
+                raise EvidenceError("no such object", code="missing_object", file=key) from error
+            yield from (bytes(chunk) for chunk in stream)
 
 
 @contextlib.contextmanager

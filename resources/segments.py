@@ -6,13 +6,13 @@ to. Belongs here: keeping and forgetting them. Does not belong here: what a segm
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from av_assets.domain.evidence.digests import sha256_json
-from av_assets.domain.evidence.manifest import MadeFrom, safe_relative_path
-from resources.lake import Lake, object_key
+from av_assets.domain.evidence.manifest import FileEntry, MadeFrom, Manifest, safe_relative_path
+from resources.lake import Lake
 
 ASSET = "segments"
 
@@ -36,17 +36,28 @@ class LakeSegments:
         target = self.folder / safe_relative_path(name)
         if target.is_dir():
             return target
-        key = f"{_prefix(self.asset, self.partition)}/{sha256_json(self.made_from.model_dump())[:16]}/{name}"
-        present = self.lake.manifest(ASSET, key)
-        if present is None or any(
-            self.lake.store.size(object_key(f.sha256)) != f.bytes for f in present.files
-        ):
+        present = self.finished(name)
+        if present is None:
             growing = target.with_name(f".{target.name}.part")
             growing.mkdir(parents=True)
             make(growing)
-            present = self.lake.publish(ASSET, key, growing, made_from=self.made_from)
+            present = self.finish(name, growing)
         target.mkdir(parents=True)
         return self.lake.checkout(present, target)
+
+    def finished(self, name: str) -> Manifest | None:
+        """The segment that an earlier attempt left, if its bytes are all there."""
+        present = self.lake.manifest(ASSET, self._key(name))
+        whole = present is not None and all(self.lake.holds(f) for f in present.files)
+        return present if whole else None
+
+    def finish(self, name: str, folder: Path | None = None, links: Iterable[FileEntry] = ()) -> Manifest:
+        """Keep files of `folder`, or objects that the lake holds already, as a finished segment."""
+        return self.lake.publish(ASSET, self._key(name), folder, links=links, made_from=self.made_from)
+
+    def _key(self, name: str) -> str:
+        attempt = sha256_json(self.made_from.model_dump())[:16]
+        return f"{_prefix(self.asset, self.partition)}/{attempt}/{safe_relative_path(name)}"
 
 
 def forget_segments(lake: Lake, asset: str, partition: str) -> None:

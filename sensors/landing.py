@@ -1,24 +1,26 @@
 """When a drive arrives: register its partition and start its first run.
 
-The landing area itself says what is new; the cursor only remembers how each folder looked when it was last started, so
-that a folder which changes is looked at again and one which does not is left alone.
+What is new is derived from the catalogue at each look: a drive that lies in the landing area, complete, in a state that
+the ingestion log does not know and that no run has dealt with. There is no cursor to lose; a run that vanished is asked
+for again, and a partition without a bundle is found as well.
 """
 
-import json
 import time
+from collections.abc import Iterator
 
 import dagster as dg
 
-from av_assets.domain.errors import LandingError
+from av_assets.domain.errors import AvError, LandingError
 from av_assets.policies.landing import LandingPolicy
 from partitions.drives import drives
-from resources import quarantine
+from resources import ingestions, quarantine
 from resources.environment import environment
 from resources.lake import Lake
-from resources.landing import LandedFolder, Landing
+from resources.landing import Arrival, Landing
 
-BATCH = 20
 FIRST_ASSETS = ("raw_logs",)
+FINGERPRINT = "landing/fingerprint"
+_OVER = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 
 
 @dg.sensor(
@@ -30,50 +32,75 @@ FIRST_ASSETS = ("raw_logs",)
 def landed_drives(
     context: dg.SensorEvaluationContext, landing: Landing, lake: Lake
 ) -> dg.SensorResult | dg.SkipReason:
-    """Starts raw_logs for every complete drive folder that is new or has changed."""
-    started: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
+    """Starts raw_logs for every complete drive of the landing area that is new or has changed."""
     policy = LandingPolicy.load()
-    todo, seen = [], {}
-    for folder in landing.folders(time.time()):
-        if started.get(folder.name) == folder.fingerprint or _refused(
-            lake, landing, folder, policy, context.instance
-        ):
-            seen[folder.name] = folder.fingerprint
-        elif folder.complete:
-            todo.append(folder)
-        # a folder that still grows is looked at again next time
-    batch = todo[:BATCH]
-    if not batch and seen == started:
+    requests = []
+    for request in _due(context.instance, landing, lake, policy):
+        requests.append(request)
+        if len(requests) == policy.sensor_batch:
+            break
+    if not requests:
         return dg.SkipReason("no new drive has landed")
-    fresh = {f.name for f in batch} - set(context.instance.get_dynamic_partitions(drives.name or ""))
+    known = set(context.instance.get_dynamic_partitions(drives.name or ""))
+    fresh = sorted({request.partition_key or "" for request in requests} - known)
     return dg.SensorResult(
-        dynamic_partitions_requests=[drives.build_add_request(sorted(fresh))] if fresh else [],
-        run_requests=[
-            dg.RunRequest(partition_key=f.name, run_key=f"{f.name}:{f.fingerprint}", tags={"drive": f.name})
-            for f in batch
-        ],
-        cursor=json.dumps(seen | {f.name: f.fingerprint for f in batch}, sort_keys=True),
+        dynamic_partitions_requests=[drives.build_add_request(fresh)] if fresh else [], run_requests=requests
     )
 
 
-def _refused(
-    lake: Lake, landing: Landing, folder: LandedFolder, policy: LandingPolicy, instance: dg.DagsterInstance
-) -> bool:
-    """Quarantine what can never become a partition, or has been waiting for its marker for too long."""
-    from av_assets.production import completeness
+def _due(
+    instance: dg.DagsterInstance, landing: Landing, lake: Lake, policy: LandingPolicy
+) -> Iterator[dg.RunRequest]:
+    """A request for each arrival whose state nobody has dealt with."""
+    ingested = {drive: row.fingerprint for drive, row in ingestions.listing(lake).items()}
+    held = {row["drive"]: row for row in quarantine.listing(lake)}
+    for arrival in landing.arrivals(time.time()):
+        error = _problem(landing, arrival, policy)
+        if error is not None:
+            name = arrival.name if landing.problem(arrival) is None else landing.row_name(arrival)
+            if held.get(name, {}).get("code") != error.code:
+                _refuse(lake, instance, name, error)
+        elif arrival.complete and ingested.get(arrival.name) != arrival.fingerprint:
+            attempts = _attempts(instance, arrival, policy.sensor_attempts)
+            if attempts is not None:
+                yield dg.RunRequest(
+                    partition_key=arrival.name,
+                    run_key=f"{arrival.name}:{arrival.fingerprint}:{attempts}",
+                    tags={"drive": arrival.name, FINGERPRINT: arrival.fingerprint},
+                )
 
-    error = landing.problem(folder)
-    if error is None and not folder.complete and folder.quiet_s > policy.marker_timeout_s:
-        error = LandingError(
+
+def _attempts(instance: dg.DagsterInstance, arrival: Arrival, limit: int) -> int | None:
+    """Runs that this state of the drive has had and that came to nothing; None where no more is due.
+
+    A run that succeeded without a row in the ingestion log has put the drive into quarantine: only a change of the
+    landed files helps. One that failed is tried again, up to the limit.
+    """
+    mine = dg.RunsFilter(tags={"drive": arrival.name, FINGERPRINT: arrival.fingerprint})
+    statuses = [run.status for run in instance.get_runs(mine, limit=limit)]
+    if len(statuses) >= limit or any(
+        status not in _OVER or status == dg.DagsterRunStatus.SUCCESS for status in statuses
+    ):
+        return None
+    return len(statuses)
+
+
+def _problem(landing: Landing, arrival: Arrival, policy: LandingPolicy) -> AvError | None:
+    """What can never become a partition, or has been waiting for its marker for too long."""
+    error = landing.problem(arrival)
+    if error is None and not arrival.complete and arrival.quiet_s > policy.marker_timeout_s:
+        return LandingError(
             f"no completion marker, and nothing has changed for {policy.marker_timeout_s:.0f} s",
             code="missing_marker",
-            file=folder.path,
-            drive=folder.name,
+            file=arrival.where,
+            drive=arrival.name,
             remedy="finish the copy, then put the empty file COMPLETE beside it",
         )
-    if error is None:
-        return False
-    name = folder.name if landing.problem(folder) is None else landing.row_name(folder)
+    return error
+
+
+def _refuse(lake: Lake, instance: dg.DagsterInstance, name: str, error: AvError) -> None:
+    from av_assets.production import completeness
+
     quarantine.put(lake, name, "landing", error, run_id="", now_ns=time.time_ns())
     instance.report_runless_asset_event(completeness(lake))
-    return True

@@ -1,7 +1,9 @@
 """Workflow 4: what there is, as tables that anyone can query."""
 
 import json
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,9 +12,12 @@ import dagster as dg
 from av_assets.domain.logs.drive_spec import SPEC_FILE
 from av_assets.foundations.ingestion import log_reports, raw_logs
 from av_assets.foundations.synchronization import synced_shards
+from av_assets.gates import checked_drives
+from av_assets.policies.landing import LandingPolicy
 from av_assets.presentation import table
 from av_assets.production import Work, each_drive
 from partitions.drives import BATCH, drives
+from resources import ingestions
 from resources.compute import LIGHT
 from resources.lake import Lake
 from sensors.conditions import on_changed_content
@@ -35,6 +40,21 @@ def drive_catalog(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.
     yield from each_drive(context, lake, reads, [], partial(_catalog, lake), _describe)
 
 
+@dg.asset_check(asset=drive_catalog)
+def drive_catalog_is_queryable_in_time(
+    context: dg.AssetCheckExecutionContext, lake: Lake
+) -> dg.AssetCheckResult:
+    """From the completion marker to the catalog within the goal of the landing policy."""
+    goal_s = LandingPolicy.load().queryable_goal_s
+    rows = {drive: ingestions.of(lake, drive) for drive in checked_drives(context)}
+    late = {drive: row.latency_s for drive, row in rows.items() if row and (row.latency_s or 0) > goal_s}
+    return dg.AssetCheckResult(
+        passed=not late,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"goal_s": goal_s, "late_s": dg.MetadataValue.json(late)},
+    )
+
+
 def _catalog(lake: Lake, work: Work) -> str:
     import pyarrow.parquet as pq
 
@@ -53,7 +73,21 @@ def _catalog(lake: Lake, work: Work) -> str:
     for name, rows in tables.items():
         pq.write_table(rows, work.out / f"{name}.parquet")
         lake.tables.replace(name, rows, key="drive", value=work.partition)
+    latency_s = _note_queryable(lake, work.partition)
+    if latency_s is not None:
+        work.facts["latency_s"] = latency_s
     return ""
+
+
+def _note_queryable(lake: Lake, drive: str) -> float | None:
+    """Write down when the drive could be queried for the first time; gives the seconds since its marker."""
+    row = ingestions.of(lake, drive)
+    if row is None:
+        return None
+    if not row.queryable_ns:
+        row = replace(row, queryable_ns=time.time_ns())
+        ingestions.write(lake, row)
+    return row.latency_s
 
 
 def _describe(lake: Lake, manifest: Any) -> dict[str, Any]:

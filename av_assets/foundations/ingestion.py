@@ -3,13 +3,17 @@
 import json
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import dagster as dg
 
 from av_assets.domain.errors import LogError
-from av_assets.domain.evidence.manifest import Manifest
+from av_assets.domain.evidence.digests import sha256_json
+from av_assets.domain.evidence.manifest import FileEntry, Manifest
+from av_assets.domain.evidence.timing import Stopwatch
 from av_assets.domain.logs.drive_spec import SPEC_FILE
+from av_assets.domain.logs.landing import Landed, LandedFile, landed_drive
 from av_assets.gates import checked_drives
 from av_assets.policies.integrity import IntegrityPolicy
 from av_assets.policies.landing import LandingPolicy
@@ -19,6 +23,7 @@ from partitions.drives import BATCH, drives
 from resources.compute import CPU, DECODE
 from resources.lake import Lake
 from resources.landing import Landing
+from resources.segments import LakeSegments, forget_segments
 from sensors.conditions import on_changed_content
 
 
@@ -81,23 +86,77 @@ def log_reports_find_no_error(context: dg.AssetCheckExecutionContext, lake: Lake
 
 def _ingest(lake: Lake, landing: Landing, version: str, drive: str) -> Made:
     """Copy what was landed; a drive whose folder has been cleared away keeps what was ingested."""
-    from av_assets.domain.evidence.timing import Stopwatch
-    from av_assets.domain.logs.ingest import copy_hashed
-    from av_assets.domain.logs.landing import landed_drive
+    import time
 
-    if not landing.folder(drive).is_dir():
-        return Made(lake.require("raw_logs", drive), {}, reused=True)
+    from resources import ingestions, quarantine
+
     policy, watch = LandingPolicy.load(), Stopwatch()
-    landed = landed_drive(landing.folder(drive), policy)
+    made_from = lineage([], version, [policy])
     with lake.workdir() as work:
-        entries = []
-        for number, file in enumerate(landed.files):
-            copied = copy_hashed(landed.folder / file.path, work / str(number), file.sha256, watch)
-            entries.append(lake.adopt(work / str(number), file.path, copied.sha256))
+        source = landing.drive(drive, work / "small")
+        if source is None:
+            return Made(lake.require("raw_logs", drive), {}, reused=True)
+        arrival = landing.arrival(drive, time.time())
+        landed = landed_drive(source, policy)
+        segments = LakeSegments(lake, "raw_logs", drive, made_from, work / "segments")
+        taken = [
+            _take(lake, source, file, segments, work / str(n), watch) for n, file in enumerate(landed.files)
+        ]
     manifest = lake.publish(
-        "raw_logs", drive, links=entries, made_from=lineage([], version, [policy]), write_once=True
+        "raw_logs", drive, links=[t.entry for t in taken], made_from=made_from, write_once=True
     )
-    return Made(manifest, dict(watch.seconds), reused=False)
+    forget_segments(lake, "raw_logs", drive)
+    before = ingestions.of(lake, drive)
+    row = ingestions.Ingestion(
+        drive=drive,
+        source=arrival.where,
+        fingerprint=arrival.fingerprint,
+        landed_ns=before.landed_ns if before else arrival.landed_ns,
+        ingested_ns=time.time_ns(),
+        queryable_ns=before.queryable_ns if before else 0,
+        files=len(taken),
+        bytes=sum(t.entry.bytes for t in taken),
+        saved_bytes=sum(t.entry.bytes for t in taken if t.known),
+        saved_files=sum(t.known for t in taken),
+        resumed_files=sum(t.resumed for t in taken),
+        content=manifest.content,
+    )
+    ingestions.write(lake, row)
+    quarantine.release(lake, drive, "landing")  # it waited there for its marker, perhaps
+    facts = {
+        "saved_bytes": row.saved_bytes,
+        "saved_files": row.saved_files,
+        "resumed_files": row.resumed_files,
+    }
+    return Made(manifest, dict(watch.seconds), reused=False, facts=facts)
+
+
+class Taken(NamedTuple):
+    """One ingested file. `known`: the lake held its bytes before; `resumed`: an earlier attempt had copied it."""
+
+    entry: FileEntry
+    known: bool
+    resumed: bool
+
+
+def _take(
+    lake: Lake, source: Landed, file: LandedFile, segments: LakeSegments, target: Path, watch: Stopwatch
+) -> Taken:
+    """One file, in one pass over its bytes; a file that an interrupted attempt finished is not read again.
+
+    Raises:
+        LandingError: checksum_mismatch, before anything of the drive is published.
+    """
+    name = sha256_json([file.path, file.sha256, source.version(file.path)])[:16]
+    finished = segments.finished(name)
+    if finished is not None:
+        return Taken(finished.files[0], known=False, resumed=True)
+    copied = source.copy(file.path, target, file.sha256, watch)
+    known = lake.holds(FileEntry(path=file.path, bytes=copied.bytes, sha256=copied.sha256))
+    with watch("store"):
+        entry = lake.adopt(target, file.path, copied.sha256)
+        segments.finish(name, links=[entry])
+    return Taken(entry, known, resumed=False)
 
 
 def _report(policy: IntegrityPolicy, work: Work) -> str:

@@ -28,7 +28,7 @@ def resources() -> dict[str, object]:
     here = environment()
     return {
         "lake": Lake(uri=here.lake, scratch=str(here.scratch), endpoint=here.s3_endpoint),
-        "landing": Landing(path=str(here.landing)),
+        "landing": Landing(path=here.landing, endpoint=here.s3_endpoint),
         "annotators": Annotators(truth=str(here.truth)),
         "pipes": dg.PipesSubprocessClient(),
     }

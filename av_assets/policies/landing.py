@@ -24,3 +24,12 @@ class LandingPolicy(Policy):
     marker_timeout_s: Annotated[float, Field(gt=0)] = Field(
         default=900.0, description="a folder without marker that has not changed for so long is quarantined"
     )
+    queryable_goal_s: Annotated[float, Field(gt=0)] = Field(
+        description="a drive should be in the catalog this long after its marker"
+    )
+    sensor_batch: Annotated[int, Field(ge=1, le=1000)] = Field(
+        description="drives started by one look of the sensor"
+    )
+    sensor_attempts: Annotated[int, Field(ge=1, le=20)] = Field(
+        description="runs for one state of a landed drive before a person has to look"
+    )

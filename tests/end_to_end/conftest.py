@@ -35,7 +35,7 @@ class Running:
 
     @property
     def landing(self) -> Landing:
-        return Landing(path=str(self.here.landing))
+        return Landing(path=self.here.landing)
 
     def state(self, drive: str) -> DriveState:
         return drive_states(self.instance, self.lake, self.landing, drive)[0]

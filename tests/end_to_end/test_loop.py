@@ -20,9 +20,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 def drop(running: Running, recorded: Path, drive: str) -> None:
     shutil.copytree(recorded / "truth" / drive, running.here.truth / drive, dirs_exist_ok=True)
-    growing = running.here.landing / f".{drive}"
+    growing = Path(running.here.landing) / f".{drive}"
     shutil.copytree(recorded / "landing" / drive, growing)
-    growing.rename(running.here.landing / drive)
+    growing.rename(Path(running.here.landing) / drive)
 
 
 def test_dropped_drives_flow_to_verified_labels_by_two_runs_each(running: Running, recorded: Path) -> None:
@@ -48,7 +48,7 @@ def _made(running: Running, run: dg.DagsterRun) -> set[str]:
 def test_relanding_the_same_content_changes_nothing(running: Running, recorded: Path) -> None:
     drive = sorted(p.name for p in (recorded / "landing").iterdir())[0]
     before = {a: running.lake.require(a, drive).digest for a in STAGES}
-    shutil.rmtree(running.here.landing / drive)
+    shutil.rmtree(Path(running.here.landing) / drive)
     running.landing.land(recorded / "landing" / drive)
     runs = running.instance.get_runs_count(dg.RunsFilter(tags={"dagster/partition": drive}))
     running.wait(
@@ -59,7 +59,7 @@ def test_relanding_the_same_content_changes_nothing(running: Running, recorded: 
 
 
 def test_bad_folder_is_quarantined_and_named(running: Running) -> None:
-    bad = running.here.landing / "Not A Drive"
+    bad = Path(running.here.landing) / "Not A Drive"
     bad.mkdir()
     (bad / "COMPLETE").touch()
 

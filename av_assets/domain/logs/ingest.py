@@ -13,15 +13,12 @@ from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from av_assets.domain.errors import LandingError, TransientError
-from av_assets.domain.logs.landing import LandedDrive, LandedFile, landed_drive, sniff_drive_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from av_assets.domain.evidence.timing import Stopwatch
-
-__all__ = ["CopiedFile", "LandedDrive", "LandedFile", "copy_hashed", "landed_drive", "sniff_drive_spec"]
 
 CHUNK_BYTES = 4 << 20
 IN_FLIGHT = 4  # chunks between reading and the slower of hashing and writing

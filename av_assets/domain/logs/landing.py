@@ -6,20 +6,21 @@ of logs (`inspect`).
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 
-from av_assets.domain.errors import LandingError, LogError
+from av_assets.domain.errors import LandingError
 from av_assets.domain.evidence.manifest import safe_relative_path
 from av_assets.domain.logs.drive_spec import MARKER_FILE, SPEC_FILE, DriveSpec, read_drive_spec, slug
 from av_assets.domain.logs.formats import LOG_ENDINGS, find_logs
+from av_assets.domain.logs.landed_folder import LandedFolder
 
 if TYPE_CHECKING:
+    from av_assets.domain.evidence.timing import Stopwatch
+    from av_assets.domain.logs.ingest import CopiedFile
     from av_assets.policies.landing import LandingPolicy
 
 SUMS_FILE = "SHA256SUMS"
@@ -39,9 +40,8 @@ class LandedFile:
 
 @dataclass(frozen=True)
 class LandedDrive:
-    """A folder that may be ingested: files in path order, without the marker."""
+    """A drive that may be ingested: files in path order, without the marker."""
 
-    folder: Path
     spec: DriveSpec
     files: tuple[LandedFile, ...]
     logs: tuple[str, ...]
@@ -51,7 +51,43 @@ class LandedDrive:
         return sum(file.bytes for file in self.files)
 
 
-def landed_drive(folder: Path, policy: LandingPolicy) -> LandedDrive:
+class Landed(Protocol):
+    """A landed drive, wherever it lies: what can be asked of it before anything large is read.
+
+    Attributes:
+        name: the name of its folder, which has to be the drive id.
+    """
+
+    name: str
+
+    def local(self, path: str) -> Path:
+        """A local file with the bytes of a small one of its files; it need not exist where the file does not."""
+
+    def has(self, path: str) -> bool:
+        """Whether there is such a file or folder."""
+
+    def sizes(self, drive: str, policy: LandingPolicy) -> dict[str, int]:
+        """Relative path -> bytes of every file but the marker.
+
+        Raises:
+            LandingError: unsafe_name, symlink_escape, not_a_file, too_many_files, file_too_large, permission_denied.
+        """
+
+    def version(self, path: str) -> str:
+        """Another value when the file changes."""
+
+    def copy(self, path: str, target: Path, expected_sha256: str | None, watch: Stopwatch) -> CopiedFile:
+        """Copy one file to `target` in one pass, as `ingest.copy_hashed` does and with its errors."""
+
+    def logs(self, spec: DriveSpec) -> tuple[str, ...]:
+        """Paths of the logs; empty where something looks like a log and cannot be told.
+
+        Raises:
+            LandingError: no_logs.
+        """
+
+
+def landed_drive(landed: Landed | Path, policy: LandingPolicy) -> LandedDrive:
     """Check a landing folder and list what to ingest. Nothing large is read.
 
     Raises:
@@ -60,92 +96,38 @@ def landed_drive(folder: Path, policy: LandingPolicy) -> LandedDrive:
             bad_checksums, missing_checksums, checksum_missing_file, permission_denied.
         DriveIdError: the id in drive.yaml breaks the grammar.
     """
-    if not folder.is_dir():
-        raise LandingError("no such folder", code="missing_folder", file=folder)
-    if policy.require_marker and not (folder / MARKER_FILE).is_file():
+    landed = LandedFolder(landed) if isinstance(landed, Path) else landed
+    if policy.require_marker and not landed.has(MARKER_FILE):
         reason = f"the marker {MARKER_FILE} is missing: the upload is not complete"
-        raise LandingError(reason, code="missing_marker", file=folder, remedy="write the marker last")
-    spec = read_drive_spec(folder / SPEC_FILE)
-    if spec.drive != folder.name:
-        reason = f"the folder is called {folder.name!r}, drive.yaml says {spec.drive!r}"
-        raise LandingError(reason, code="id_mismatch", file=folder / SPEC_FILE, drive=spec.drive)
-    sizes = _sizes(folder, spec.drive, policy)
-    sums = _checksums(folder, spec.drive, sizes)
+        raise LandingError(reason, code="missing_marker", file=landed.name, remedy="write the marker last")
+    spec = read_drive_spec(landed.local(SPEC_FILE))
+    if spec.drive != landed.name:
+        reason = f"the folder is called {landed.name!r}, drive.yaml says {spec.drive!r}"
+        raise LandingError(reason, code="id_mismatch", file=landed.local(SPEC_FILE), drive=spec.drive)
+    sizes = landed.sizes(spec.drive, policy)
+    sums = _checksums(landed, spec.drive, sizes)
     if policy.require_checksums and not sums:
-        raise LandingError(f"neither {SUMS_FILE} nor {BAGIT_FILE}", code="missing_checksums", file=folder)
+        reason = f"neither {SUMS_FILE} nor {BAGIT_FILE}"
+        raise LandingError(reason, code="missing_checksums", file=landed.name, drive=spec.drive)
     files = tuple(LandedFile(path, size, sums.get(path)) for path, size in sorted(sizes.items()))
-    return LandedDrive(folder, spec, files, _logs(folder, spec))
+    return LandedDrive(spec, files, _logs(landed, spec))
 
 
-def _sizes(folder: Path, drive: str, policy: LandingPolicy) -> dict[str, int]:
-    """Relative path -> bytes of every file but the marker."""
-    sizes: dict[str, int] = {}
-    root = folder.resolve()
-
-    def refuse(error: OSError) -> None:
-        raise LandingError(
-            f"cannot list: {error.strerror}", code="permission_denied", file=error.filename, drive=drive
-        ) from error
-
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        for name in folders:
-            _inside(Path(parent) / name, root, drive)
-        for name in names:
-            path = Path(parent) / name
-            relative = str(path.relative_to(folder))
-            if relative != MARKER_FILE:
-                sizes[_safe(relative, path, drive)] = _size(path, root, drive, policy)
-        if len(sizes) > policy.max_files:
-            raise LandingError(
-                f"more than {policy.max_files} files", code="too_many_files", file=folder, drive=drive
-            )
-    return sizes
-
-
-def _safe(relative: str, path: Path, drive: str) -> str:
-    try:
-        relative.encode("utf-8")
-        return safe_relative_path(relative)
-    except ValueError as error:
-        raise LandingError("a file name with control characters", code="unsafe_name", drive=drive,
-                           file=ascii(str(path))) from error  # fmt: skip
-
-
-def _inside(path: Path, root: Path, drive: str) -> None:
-    if path.is_symlink() and not path.resolve().is_relative_to(root):
-        raise LandingError("a link leads out of the folder", code="symlink_escape", file=path, drive=drive)
-
-
-def _size(path: Path, root: Path, drive: str, policy: LandingPolicy) -> int:
-    _inside(path, root, drive)
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise LandingError(
-            f"cannot read: {error.strerror}", code="not_a_file", file=path, drive=drive
-        ) from error
-    if not stat.S_ISREG(status.st_mode):
-        raise LandingError("neither file nor folder", code="not_a_file", file=path, drive=drive)
-    if status.st_size > policy.max_file_bytes:
-        raise LandingError(f"{status.st_size} bytes", code="file_too_large", file=path, drive=drive)
-    return status.st_size
-
-
-def _checksums(folder: Path, drive: str, sizes: dict[str, int]) -> dict[str, str]:
+def _checksums(landed: Landed, drive: str, sizes: dict[str, int]) -> dict[str, str]:
     """Declared sha256 by path; every file declared must be there."""
     found: dict[str, str] = {}
     for name in (SUMS_FILE, BAGIT_FILE):
         if name not in sizes:
             continue
-        for path, digest in _parse_sums(folder / name, drive, escaped=name == BAGIT_FILE):
+        for path, digest in _parse_sums(landed.local(name), drive, escaped=name == BAGIT_FILE):
             if found.setdefault(path, digest) != digest:
                 raise LandingError(
-                    f"two checksums for {path}", code="bad_checksums", file=folder / name, drive=drive
+                    f"two checksums for {path}", code="bad_checksums", file=landed.local(name), drive=drive
                 )
             if path not in sizes and path != MARKER_FILE:
                 raise LandingError(
                     f"{name} names {path}, which is not there", code="checksum_missing_file",
-                    file=folder / path, drive=drive, remedy="land the missing file",
+                    file=path, drive=drive, remedy="land the missing file",
                 )  # fmt: skip
     return found
 
@@ -173,23 +155,13 @@ def _parse_sums(file: Path, drive: str, escaped: bool) -> list[tuple[str, str]]:
     return sums
 
 
-def _logs(folder: Path, spec: DriveSpec) -> tuple[str, ...]:
+def _logs(landed: Landed, spec: DriveSpec) -> tuple[str, ...]:
     """Declared logs must exist; without a declaration at least one must be found. Damage is judged later."""
     for name in spec.logs:
-        if not (folder / name).exists():
-            raise LandingError(f"{name} is declared and missing", code="missing_log", file=folder / name,
-                               drive=spec.drive)  # fmt: skip
-    if spec.logs:
-        return spec.logs
-    try:
-        found = find_logs(folder)
-    except LogError as error:
-        if error.code in ("no_logs", "not_found"):
-            raise LandingError(
-                "the folder holds no log", code="no_logs", file=folder, drive=spec.drive
-            ) from error
-        return ()  # it looks like a log: it is ingested, inspected and quarantined with its own reason
-    return tuple(str(log.path.relative_to(folder)) for log in found.logs)
+        if not landed.has(name):
+            reason = f"{name} is declared and missing"
+            raise LandingError(reason, code="missing_log", file=name, drive=spec.drive)
+    return spec.logs or landed.logs(spec)
 
 
 def sniff_drive_spec(path: Path) -> DriveSpec:

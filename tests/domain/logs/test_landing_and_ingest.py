@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from av_assets.domain.errors import AvError, LandingError, LogError, TransientError
-from av_assets.domain.logs.ingest import CHUNK_BYTES, copy_hashed, landed_drive, sniff_drive_spec
+from av_assets.domain.logs.ingest import CHUNK_BYTES, copy_hashed
+from av_assets.domain.logs.landing import landed_drive, sniff_drive_spec
 from av_assets.policies.landing import LandingPolicy
 
 if TYPE_CHECKING:

@@ -169,6 +169,24 @@ def fetch(asset: str, partition: str, out: Path) -> None:
 
 
 @main.command()
+@click.argument("drive")
+@json_option
+def verify(drive: str, as_json: bool) -> None:
+    """Read everything the lake holds of a drive again: digests, lineage and signatures. Needs no network."""
+    from av_assets.verification import verify_drive
+    from resources.signing import trusted_keys
+
+    lake = _lake()
+    links = verify_drive(lake, drive, trusted_keys())
+    if as_json:
+        click.echo(json.dumps({"drive": drive, "links": [link.to_dict() for link in links]}))
+    else:
+        _print_links(links)
+    if any(link.state == "broken" for link in links):
+        sys.exit(1)
+
+
+@main.command()
 @click.option("--port", default=3000, show_default=True)
 def up(port: int) -> None:
     """Run the catalog, the daemon and the sensors until Ctrl-C."""
@@ -284,6 +302,24 @@ def _print_states(found: list[dict[str, Any]], with_stages: bool) -> None:
     if with_stages and found:
         for asset, state in found[0]["stages"].items():
             console.print(f"  {asset:<16} {state}")
+
+
+def _print_links(links: list[Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("asset", "state", "files", "bytes", "checks", "signed by", "reason")
+    for link in links:
+        table.add_row(
+            link.asset,
+            link.state,
+            str(link.files),
+            f"{link.bytes:,}",
+            link.checks,
+            link.key or "-",
+            link.reason,
+        )
+    Console().print(table)
 
 
 def _say(silent: bool) -> Any:

@@ -22,6 +22,7 @@ class Environment:
         landing: where vehicles' disks are copied to: a folder, or `s3://bucket/prefix`.
         truth: ground truth of synthetic drives, for simulated annotators only.
         tick_seconds: how often sensors look.
+        signing_key: the Ed25519 key that signs bundles; made at its first use.
     """
 
     home: Path
@@ -30,6 +31,7 @@ class Environment:
     truth: Path
     lock: Path
     tick_seconds: int
+    signing_key: Path
     s3_endpoint: str | None = None
 
     @property
@@ -55,6 +57,7 @@ def environment() -> Environment:
         truth=Path(os.environ.get("AV_TRUTH", home / "truth")).absolute(),
         lock=Path(os.environ.get("AV_LOCK", PROJECT / "constraints.txt")),
         tick_seconds=int(os.environ.get("AV_TICK_SECONDS", "15")),
+        signing_key=Path(os.environ.get("AV_SIGNING_KEY", home / "keys" / "signing.pem")),
         s3_endpoint=os.environ.get("AWS_ENDPOINT_URL"),
     )
 

@@ -4,6 +4,7 @@ Layout under the lake's root:
     objects/ab/abcd...                       bytes by their sha256, stored once whoever refers to them
     manifests/<asset>/<partition>/<digest>   every manifest there ever was
     manifests/<asset>/<partition>/current    the one that readers start from; written last
+    manifests/<asset>/<partition>/<digest>.signature    over the manifest of that digest
     tables/<name>/                           Delta tables
 Belongs here: publishing, checking out, tables. Does not belong here: what is in a bundle.
 """
@@ -127,6 +128,19 @@ class Lake(dg.ConfigurableResource["Lake"]):
         data = self.store.get(key)
         return None if data is None else Manifest.from_json(data, key)
 
+    def past_manifest(self, bundle: str, digest: str) -> Manifest | None:
+        """The manifest with this digest that `<asset>/<partition>` once had, or None."""
+        key = f"manifests/{bundle}/{digest}.json"
+        data = self.store.get(key)
+        return None if data is None else Manifest.from_json(data, key)
+
+    def keep_signature(self, manifest: Manifest, data: bytes) -> None:
+        self.store.put(_signature_key(manifest), data)
+
+    def signature(self, manifest: Manifest) -> bytes | None:
+        """The signature over this very manifest, or None."""
+        return self.store.get(_signature_key(manifest))
+
     def require(self, asset: str, partition: str) -> Manifest:
         found = self.manifest(asset, partition)
         if found is None:
@@ -185,3 +199,7 @@ class Lake(dg.ConfigurableResource["Lake"]):
                     good = False
                 broken += [] if good else [entry.path]
             return broken
+
+
+def _signature_key(manifest: Manifest) -> str:
+    return f"manifests/{manifest.asset}/{manifest.partition}/{manifest.digest}.signature"

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# Reproducible in CI; `--hypothesis-profile=nightly` looks ten times as far and at other places each night.
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("nightly", max_examples=2000, deadline=None)
+hypothesis.settings.load_profile("ci")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--real-data", default=None, help="folder with real recordings (drives/, bags/, metrics/)"
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _key_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whatever a test signs, it does not sign with the key of this checkout's installation."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AV_SIGNING_KEY", str(tmp_path_factory.mktemp("keys") / "signing.pem"))
+        yield
 
 
 @pytest.fixture(scope="session")

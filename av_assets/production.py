@@ -22,7 +22,7 @@ from dagster._core.definitions.data_version import CODE_VERSION_TAG, DATA_VERSIO
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 from av_assets.domain.errors import AvError, EvidenceError, PoisonError, TransientError
-from av_assets.domain.evidence.digests import sha256_bytes, sha256_file
+from av_assets.domain.evidence.digests import sha256_bytes, sha256_file, sha256_json
 from av_assets.domain.evidence.manifest import MadeFrom, Manifest, bundle_name
 from av_assets.domain.evidence.signatures import sign
 from av_assets.domain.evidence.timing import Stopwatch
@@ -51,6 +51,7 @@ class Work:
     inputs: Mapping[str, Manifest]
     folder: Path
     segments: LakeSegments
+    rows: Mapping[str, Rows] = field(default_factory=dict)
     watch: Stopwatch = field(default_factory=Stopwatch)
     facts: dict[str, float] = field(
         default_factory=dict
@@ -75,6 +76,8 @@ class Made:
 
 
 Make = Callable[[Work], str]
+Rows = Sequence[Mapping[str, Any]]
+ReadRows = Callable[[str, Mapping[str, Manifest]], Mapping[str, Rows]]
 Describe = Callable[[Lake, Manifest], dict[str, Any]]
 
 
@@ -85,9 +88,15 @@ def environment_digest() -> str:
     return sha256_bytes(f"{locked} python-{platform.python_version()}".encode())
 
 
-def lineage(inputs: Sequence[Manifest], code_version: str, policies: Sequence[Policy]) -> MadeFrom:
+def lineage(
+    inputs: Sequence[Manifest],
+    code_version: str,
+    policies: Sequence[Policy],
+    rows: Mapping[str, Rows] | None = None,
+) -> MadeFrom:
     return MadeFrom(
         inputs={bundle_name(m.asset, m.partition): m.digest for m in inputs},
+        rows={name: sha256_json(list(read)) for name, read in (rows or {}).items()},
         code_version=code_version,
         policies={p.name: p.digest for p in policies},
         environment=environment_digest(),
@@ -102,6 +111,7 @@ def produce(
     inputs: Mapping[str, Manifest],
     make: Make,
     gate: Gate | None = None,
+    rows: Mapping[str, Rows] | None = None,
 ) -> Made:
     """Make and publish one bundle, or find that it is there already; segments of an attempt that died are taken up."""
     present = lake.manifest(asset, partition)
@@ -109,7 +119,7 @@ def produce(
         return Made(_signed(lake, present) if gate else present, {}, reused=True)
     with lake.workdir() as folder:
         segments = LakeSegments(lake, asset, partition, made_from, folder / "segments")
-        work = Work(partition, folder / "out", lake, inputs, folder, segments)
+        work = Work(partition, folder / "out", lake, inputs, folder, segments, rows or {})
         work.out.mkdir()
         note = make(work)
         if gate is not None:
@@ -138,6 +148,7 @@ def each_drive(
     shared: Sequence[str] = (),
     gate: Gate | None = None,
     guarded: Sequence[str] = (),
+    read_rows: ReadRows | None = None,
 ) -> Iterator[dg.MaterializeResult]:
     """Make the asset for each drive of the run; a bad drive goes to quarantine and the others go on.
 
@@ -149,6 +160,7 @@ def each_drive(
         shared: unpartitioned assets read.
         gate: judges the finished bundle; a drive that fails goes to quarantine with its report.
         guarded: those of `reads` that are refused without a record of passed checks.
+        read_rows: gives the rows of tables that the drive depends on (JSON-able); another answer is another input.
     """
     policies = [*policies, *([GatePolicy.load()] if gate else [])]
 
@@ -161,8 +173,9 @@ def each_drive(
     def one(drive: str) -> Made:
         inputs = read(drive)
         for _ in range(ROUNDS):
-            made_from = lineage(list(inputs.values()), code_version(context), policies)
-            made = produce(lake, asset_name(context), drive, made_from, inputs, make, gate)
+            rows = read_rows(drive, inputs) if read_rows else {}
+            made_from = lineage(list(inputs.values()), code_version(context), policies, rows)
+            made = produce(lake, asset_name(context), drive, made_from, inputs, make, gate, rows)
             newest = read(drive)
             if all(newest[asset].content == inputs[asset].content for asset in inputs):
                 return made

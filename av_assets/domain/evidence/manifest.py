@@ -58,6 +58,9 @@ class MadeFrom(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     inputs: dict[str, str] = Field(default_factory=dict, description="asset/partition -> manifest digest")
+    rows: dict[str, Sha256] = Field(
+        default_factory=dict, description="table -> digest of the rows that were read"
+    )
     code_version: str = ""
     policies: dict[str, Sha256] = Field(default_factory=dict, description="policy name -> digest")
     environment: str = Field(default="", description="digest of the locked environment")

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from av_assets.domain.simulation.script import Light, Weather
 from av_assets.policies import Policy
 
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class ProofPolicy(BaseModel):
+    """Synthetic drives on which recall is measured against what was drawn into them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    seconds: Annotated[float, Field(gt=0, le=600)] = Field(description="length of each drive")
+    seed: int
+    conditions: tuple[tuple[Weather, Light], ...] = Field(description="one drive each")
+    pedestrians: Annotated[float, Field(ge=0)] = Field(description="density of people, 1 is ordinary")
+    cover: Share = Field(description="an object counts as hidden where so much of its area is covered")
+    bands_px: dict[str, tuple[float, ...]] = Field(description="kind -> borders of the bands of longer sides")
+    floors: dict[str, Share] = Field(description="kind>=px -> recall below which somebody has to look")
 
 
 class AuditPolicy(Policy):
@@ -39,3 +53,4 @@ class AuditPolicy(Policy):
     max_flagged_share: Share = Field(
         description="share of sampled frames with a finding that asks for a person"
     )
+    proof: ProofPolicy

@@ -24,15 +24,25 @@ class Recall:
     hidden: int
     miss_bound: float
 
+    @classmethod
+    def of(cls, total: int, hidden: int) -> Recall:
+        return cls(total, hidden, miss_bound(total - hidden, total))
+
     @property
     def recall(self) -> float:
         return self.hidden / self.total if self.total else float("nan")
 
 
 def measure_recall(
-    boxes: pa.Table, truth: pa.Table, kind: str, min_side_px: float, cover: float = 0.75
+    boxes: pa.Table,
+    truth: pa.Table,
+    kind: str,
+    min_side_px: float,
+    cover: float = 0.75,
+    max_side_px: float = float("inf"),
 ) -> Recall:
-    """Recall over objects of `kind` in `truth` (role, sensor_ns, kind, sides) at least `min_side_px` long.
+    """Recall over objects of `kind` in `truth` (role, sensor_ns, kind, sides) of a longer side of at least
+    `min_side_px` and below `max_side_px`.
 
     One counts as hidden if the boxes of its frame, of any kind, cover a share `cover` of it.
     """
@@ -43,12 +53,12 @@ def measure_recall(
     total = hidden = 0
     for row in truth.to_pylist():
         x1, y1, x2, y2 = (float(row[s]) for s in _SIDES)
-        if row["kind"] != kind or max(x2 - x1, y2 - y1) < min_side_px:
+        if row["kind"] != kind or not min_side_px <= max(x2 - x1, y2 - y1) < max_side_px:
             continue
         total += 1
         target = np.array([x1, y1, x2, y2])
         hidden += covered_share(target, areas.get((row["role"], row["sensor_ns"]), [])) >= cover
-    return Recall(total, hidden, miss_bound(total - hidden, total))
+    return Recall.of(total, hidden)
 
 
 def covered_share(target: np.ndarray, boxes: list[np.ndarray]) -> float:

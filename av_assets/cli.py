@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
+from av_assets.cli_logs import LOG_COMMANDS, json_option
 from av_assets.domain.errors import AvError
 
 
@@ -42,25 +43,6 @@ def _fail(error: AvError, as_json: bool) -> NoReturn:
 @click.group(cls=_Faces, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Drive logs, labels, golden data, models and evidence as one asset graph."""
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
-
-
-@main.command()
-@click.argument("log", type=click.Path(path_type=Path))
-@json_option
-def inspect(log: Path, as_json: bool) -> None:
-    """Look at any log file or folder without landing it."""
-    from av_assets.domain.logs.inspect import inspect_log
-
-    found = inspect_log(log).to_dict()
-    if as_json:
-        click.echo(json.dumps(found))
-        return
-    click.echo(f"{found['state']}: {found['messages']} messages {found['reason'] or ''}".rstrip())
-    for topic, facts in sorted(found["topics"].items()):  # type: ignore[attr-defined]
-        click.echo(f"  {topic}  {facts['type']}  {facts['count']}  {facts['rate_hz'] or '-'} Hz")
 
 
 @main.command()
@@ -218,16 +200,8 @@ def demo(port: int, count: int | None, as_json: bool) -> None:
     sys.exit(0 if outcome.ok else 1)
 
 
-@main.command()
-@click.argument("out", type=click.Path(path_type=Path))
-@click.option("--count", default=1, show_default=True)
-def record(out: Path, count: int) -> None:
-    """Record sample drives with the synthetic rig into OUT/landing, their truth into OUT/truth."""
-    from av_assets.domain.simulation.recorder import record_drive
-    from av_assets.domain.simulation.samples import sample_drives
-
-    for script in sample_drives()[:count]:
-        click.echo(record_drive(script, out / "landing", out / "truth"))
+for command in LOG_COMMANDS:
+    main.add_command(command)
 
 
 def _instance() -> Any:

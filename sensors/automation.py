@@ -16,6 +16,7 @@ PER_DRIVE = (
     "auto_labels",
     "verified_labels",
     "pretrained_models",
+    "redaction_proofs",
 )
 LEARNING = (
     "golden_slices",

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from av_assets.foundations import cataloging, ingestion, redaction, synchronization
+from av_assets.foundations import cataloging, detectors, ingestion, redaction, synchronization
 from av_assets.locations.assembly import code_location
 from av_assets.mining import autolabels, embeddings, golden, labels, scenes
 from sensors.automation import drive_automation
 from sensors.landing import landed_drives
 
 definitions = code_location(
-    [ingestion, redaction, synchronization, cataloging, scenes, embeddings, autolabels, labels, golden],
+    [
+        ingestion,
+        detectors,
+        redaction,
+        synchronization,
+        cataloging,
+        scenes,
+        embeddings,
+        autolabels,
+        labels,
+        golden,
+    ],
     [landed_drives, drive_automation],
 )

@@ -8,6 +8,7 @@ Belongs here: the two detectors, the sample and its figures. Does not belong her
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from av_assets.domain.privacy.audit import miss_bound
-from av_assets.domain.privacy.frames import RedactedFrame
+from av_assets.domain.privacy.frames import RedactedFrame, read_redacted_clips, redacted_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from av_assets.policies.audit import AuditPolicy
 
+AUDIT_FILE = "audit.json"
 _MULTIPLE = 32
 _MAX_SIDE_PX = 2048
 
@@ -179,6 +181,26 @@ def audit(
     kinds = {kind: flagged[kind] for kind in models}
     bound = round(miss_bound(any_found, sampled, policy.confidence), 6)
     return Audit(sampled, released, kinds, any_found, tuple(findings), models, policy.confidence, bound)
+
+
+def audit_output(
+    folder: Path, roles: Sequence[str], detectors: Sequence[SecondDetector], policy: AuditPolicy
+) -> Audit:
+    """Audit a seeded sample of all frames of a finished bundle and write `audit.json` into it."""
+    import pyarrow.parquet as pq
+
+    parts = {f"{role}/{path.name}": (path, role) for role in roles for path in redacted_parts(folder, role)}
+    counts = [(name, int(pq.read_metadata(path).num_rows)) for name, (path, _) in sorted(parts.items())]
+    chosen = sample_rows(counts, policy.sample_frames, policy.seed)
+    frames = (
+        frame
+        for name, rows in chosen.items()
+        for number, frame in enumerate(read_redacted_clips(*parts[name]))
+        if number in rows
+    )
+    found = audit(frames, sum(rows for _, rows in counts), detectors, policy)
+    (folder / AUDIT_FILE).write_text(json.dumps(found.to_dict(), sort_keys=True, indent=1) + "\n")
+    return found
 
 
 def _finding(frame: RedactedFrame, kind: str, row: np.ndarray) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Layout under the lake's root:
     manifests/<asset>/<partition>/<digest>   every manifest there ever was
     manifests/<asset>/<partition>/current    the one that readers start from; written last
     manifests/<asset>/<partition>/<digest>.signature    over the manifest of that digest
+    segments/                                finished pieces of bundles that are still being made
     tables/<name>/                           Delta tables
 Belongs here: publishing, checking out, tables. Does not belong here: what is in a bundle.
 """

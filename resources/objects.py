@@ -87,7 +87,11 @@ class FolderStore:
         target = self._parent(key)
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
         try:
-            if not consume or not _renamed(path, temporary):
+            if path.is_symlink():
+                _linked(path, temporary)
+                if consume:
+                    path.unlink()
+            elif not consume or not _renamed(path, temporary):
                 shutil.copyfile(path, temporary)
             temporary.chmod(0o444)
             with temporary.open("rb") as file:
@@ -247,6 +251,14 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _linked(path: Path, target: Path) -> None:
+    """The bytes behind a link: never the link itself, whose target may go."""
+    try:
+        os.link(path.resolve(), target)
+    except OSError:  # another file system
+        shutil.copyfile(path, target)
 
 
 def _renamed(path: Path, target: Path) -> bool:

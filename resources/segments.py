@@ -1,25 +1,28 @@
 """Finished segments of unfinished bundles, kept in the lake so that any machine can go on where another one stopped.
 
-A segment is a bundle of its own under manifests/segments/; its objects are the ones that the finished bundle will refer
-to. Belongs here: keeping and forgetting them. Does not belong here: what a segment holds.
+Layout under the lake's root: segments/<asset>/<partition>/<attempt>/<name>/, its manifest written last. An attempt is
+named by what the bundle is made from, so that other inputs share nothing. Segments are not objects: nobody else refers
+to them, and all of them can go once the bundle is whole.
+Belongs here: keeping and forgetting segments. Does not belong here: what a segment holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from av_assets.domain.evidence.digests import sha256_json
+from av_assets.domain.evidence.digests import sha256_file, sha256_json
 from av_assets.domain.evidence.manifest import FileEntry, MadeFrom, Manifest, safe_relative_path
 from resources.lake import Lake
 
-ASSET = "segments"
+ROOT = "segments"
+_DONE = "segment.json"
 
 
 @dataclass(frozen=True)
 class LakeSegments:
-    """The segments of one bundle to be; another `made_from` is another bundle and shares none of them.
+    """The segments of one bundle to be.
 
     Attributes:
         folder: where segments are laid out locally.
@@ -36,24 +39,50 @@ class LakeSegments:
         target = self.folder / safe_relative_path(name)
         if target.is_dir():
             return target
-        present = self.finished(name)
+        present = self._finished(name)
         if present is None:
             growing = target.with_name(f".{target.name}.part")
             growing.mkdir(parents=True)
             make(growing)
-            present = self.finish(name, growing)
+            present = self._keep(name, growing)
         target.mkdir(parents=True)
-        return self.lake.checkout(present, target)
+        for entry in present.files:
+            (target / entry.path).parent.mkdir(parents=True, exist_ok=True)
+            self.lake.store.fetch(f"{self._key(name)}/{entry.path}", target / entry.path)
+        return target
 
-    def finished(self, name: str) -> Manifest | None:
+    def _finished(self, name: str) -> Manifest | None:
         """The segment that an earlier attempt left, if its bytes are all there."""
-        present = self.lake.manifest(ASSET, self._key(name))
-        whole = present is not None and all(self.lake.holds(f) for f in present.files)
-        return present if whole else None
+        key = self._key(name)
+        data = self.lake.store.get(f"{key}/{_DONE}")
+        found = None if data is None else Manifest.from_json(data, key)
+        whole = found is not None and all(
+            self.lake.store.size(f"{key}/{entry.path}") == entry.bytes for entry in found.files
+        )
+        return found if whole else None
 
-    def finish(self, name: str, folder: Path | None = None, links: Iterable[FileEntry] = ()) -> Manifest:
-        """Keep files of `folder`, or objects that the lake holds already, as a finished segment."""
-        return self.lake.publish(ASSET, self._key(name), folder, links=links, made_from=self.made_from)
+    def _keep(self, name: str, folder: Path) -> Manifest:
+        entries = []
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            relative = path.relative_to(folder).as_posix()
+            entries.append(FileEntry(path=relative, bytes=path.stat().st_size, sha256=sha256_file(path)))
+            self.lake.store.put_file(f"{self._key(name)}/{relative}", path, consume=True)
+        return self._done(name, entries)
+
+    def noted(self, name: str) -> FileEntry | None:
+        """The object that an earlier attempt stored under this name, if the lake still holds it."""
+        data = self.lake.store.get(f"{self._key(name)}/{_DONE}")
+        entry = None if data is None else Manifest.from_json(data, name).files[0]
+        return entry if entry is not None and self.lake.holds(entry) else None
+
+    def note(self, name: str, entry: FileEntry) -> None:
+        """Remember an object that is stored and that the bundle will refer to."""
+        self._done(name, [entry])
+
+    def _done(self, name: str, entries: list[FileEntry]) -> Manifest:
+        made = Manifest(asset=ROOT, partition=name, files=tuple(entries), made_from=self.made_from)
+        self.lake.store.put(f"{self._key(name)}/{_DONE}", made.to_json())
+        return made
 
     def _key(self, name: str) -> str:
         attempt = sha256_json(self.made_from.model_dump())[:16]
@@ -61,10 +90,10 @@ class LakeSegments:
 
 
 def forget_segments(lake: Lake, asset: str, partition: str) -> None:
-    """Remove the manifests of a bundle's segments, of earlier attempts too: the finished bundle needs none."""
-    for key in list(lake.store.keys(f"manifests/{ASSET}/{_prefix(asset, partition)}/")):
+    """Remove the segments of a bundle, of earlier attempts too: the finished bundle needs none."""
+    for key in list(lake.store.keys(f"{_prefix(asset, partition)}/")):
         lake.store.delete(key)
 
 
 def _prefix(asset: str, partition: str) -> str:
-    return f"{asset}/{partition}"
+    return f"{ROOT}/{asset}/{partition}"

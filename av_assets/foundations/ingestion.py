@@ -148,14 +148,14 @@ def _take(
         LandingError: checksum_mismatch, before anything of the drive is published.
     """
     name = sha256_json([file.path, file.sha256, source.version(file.path)])[:16]
-    finished = segments.finished(name)
-    if finished is not None:
-        return Taken(finished.files[0], known=False, resumed=True)
+    noted = segments.noted(name)
+    if noted is not None:
+        return Taken(noted, known=False, resumed=True)
     copied = source.copy(file.path, target, file.sha256, watch)
     known = lake.holds(FileEntry(path=file.path, bytes=copied.bytes, sha256=copied.sha256))
     with watch("store"):
         entry = lake.adopt(target, file.path, copied.sha256)
-        segments.finish(name, links=[entry])
+        segments.note(name, entry)
     return Taken(entry, known, resumed=False)
 
 

@@ -165,7 +165,7 @@ class TestIngest:
         assert row is not None
         assert row.resumed_files == 3
         assert lake.verify(manifest) == []
-        assert not list(lake.store.keys("manifests/segments/"))
+        assert not list(lake.store.keys("segments/"))
 
     def test_content_that_the_lake_holds_is_stored_once_and_counted(
         self, landing: Landing, source: Path, lake: Lake

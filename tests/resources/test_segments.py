@@ -7,12 +7,7 @@ import pytest
 from av_assets.domain.evidence.manifest import MadeFrom
 from av_assets.domain.evidence.segments import FolderSegments, Segments
 from resources.lake import Lake
-from resources.segments import ASSET, LakeSegments, forget_segments
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(uri=(tmp_path / "lake").as_uri(), scratch=str(tmp_path / "lake" / ".scratch"))
+from resources.segments import LakeSegments, forget_segments
 
 
 class Maker:
@@ -58,7 +53,7 @@ def test_other_inputs_and_other_drives_share_nothing(lake: Lake, tmp_path: Path)
 def test_segment_whose_bytes_are_gone_is_made_again(lake: Lake, tmp_path: Path) -> None:
     maker = Maker()
     maker.run(attempt(lake, tmp_path / "first"), "x")
-    for key in list(lake.store.keys("objects/")):
+    for key in [key for key in lake.store.keys("segments/") if key.endswith(".bin")]:
         lake.store.delete(key)
     maker.run(attempt(lake, tmp_path / "second"), "x")
     assert maker.made == ["x", "x"]
@@ -70,7 +65,7 @@ def test_finished_bundle_forgets_its_segments_of_all_attempts(lake: Lake, tmp_pa
     maker.run(attempt(lake, tmp_path / "2", "2"), "x")
     maker.run(attempt(lake, tmp_path / "3", "1", "b"), "x")
     forget_segments(lake, "clips", "a")
-    left = list(lake.store.keys(f"manifests/{ASSET}/"))
+    left = list(lake.store.keys("segments/"))
     assert left
     assert all("/clips/b/" in key for key in left)
 
@@ -89,3 +84,15 @@ def test_folder_of_segments_keeps_the_same_promise(tmp_path: Path) -> None:
     maker.dies_at = ""
     maker.run(FolderSegments(tmp_path), "a", "b")
     assert maker.made == ["a", "b"]
+
+
+def test_files_of_segments_become_files_of_the_bundle_and_outlive_them(lake: Lake, tmp_path: Path) -> None:
+    segments = attempt(lake, tmp_path / "work")
+    part = segments.once("x", lambda folder: (folder / "part.bin").write_bytes(b"part") and None) / "part.bin"
+    out = tmp_path / "out"
+    out.mkdir()
+    part.rename(out / "00000.parquet")
+    manifest = lake.publish("clips", "a", out)
+    forget_segments(lake, "clips", "a")
+    assert lake.read_bytes(manifest, "00000.parquet") == b"part"
+    assert lake.verify(manifest) == []

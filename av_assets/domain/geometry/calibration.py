@@ -69,12 +69,12 @@ class LidarCalibration(BaseModel):
 
 
 class Calibration(BaseModel):
-    """All of one drive. `missing` lists roles for which the log holds no usable calibration."""
+    """All of one drive. `missing` lists roles without a usable one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     cameras: dict[str, CameraCalibration] = {}
     lidars: dict[str, LidarCalibration] = {}
-    source: Literal["log", "missing"] = "missing"
+    source: Literal["log", "ledger", "mixed", "missing"] = "missing"
     missing: tuple[str, ...] = ()
 
     def save(self, path: Path) -> None:

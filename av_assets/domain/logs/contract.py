@@ -8,25 +8,33 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from av_assets.domain.logs.aliases import apply_aliases
 from av_assets.domain.logs.drive_spec import StreamKind, StreamSpec
+from av_assets.domain.logs.payloads import IMAGE_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _KINDS: dict[str, StreamKind] = {
-    "sensor_msgs/msg/CompressedImage": "camera",
-    "sensor_msgs/msg/Image": "camera",
-    "foxglove_msgs/msg/CompressedVideo": "camera",
+    **dict.fromkeys(IMAGE_TYPES, "camera"),
     "sensor_msgs/msg/PointCloud2": "lidar",
-    "radar_msgs/msg/RadarTracks": "radar",
-    "av_msgs/msg/RadarTracks": "radar",
     "sensor_msgs/msg/Imu": "imu",
     "sensor_msgs/msg/NavSatFix": "gnss",
     "geometry_msgs/msg/PoseStamped": "pose",
     "geometry_msgs/msg/PoseWithCovarianceStamped": "pose",
     "nav_msgs/msg/Odometry": "pose",
     "can_msgs/msg/Frame": "can",
+    "ros2_socketcan_msgs/msg/FdFrame": "can",
+    "canfd_msgs/msg/Frame": "can",
 }
+_FOXGLOVE_KINDS: dict[str, StreamKind] = {
+    "PointCloud": "lidar",
+    "LocationFix": "gnss",
+    "PoseInFrame": "pose",
+    "Odometry": "pose",
+}
+_FOXGLOVE = re.compile(r"^foxglove(?:\.|_msgs/msg/)(\w+)$")
+_RADAR = re.compile(r"[/.]Radar(Scan|(Track|Detection|Object|Target)(s|Array|List))$")
 # Infrastructure and things that are no stream of numbers; calibration is found by its type, not by a role.
 _NO_ROLE = re.compile(
     r"^(tf|tf2_msgs|rosgraph_msgs|rcl_interfaces|diagnostic_msgs|visualization_msgs|bond|dynamic_reconfigure|"
@@ -62,12 +70,13 @@ _ANSWERED = {"imu": {"imu"}, "gnss": {"gnss", "gps", "navsat"}, "can": {"can"}, 
 
 
 def infer_streams(topics: Mapping[str, str], declared: Mapping[str, StreamSpec]) -> dict[str, StreamSpec]:
-    """Roles of all topics (topic -> message type): declared ones as they are, the others by type and name.
+    """Roles of all topics (topic -> message type): declared ones (by their aliases where the topic was renamed),
+    the others by type and name.
 
     Roles are unique and match `[a-z][a-z0-9_]*`. Inferred streams are not required and carry no rate.
     """
-    streams = dict(declared)
-    claimed = {stream.topic for stream in declared.values()}
+    streams = apply_aliases(declared, topics.keys())
+    claimed = {stream.topic for stream in streams.values()}
     free = {topic: kind for topic, msgtype in sorted(topics.items()) if topic not in claimed
             if (kind := stream_kind(msgtype)) is not None}  # fmt: skip
     for topic, kind in free.items():
@@ -80,7 +89,9 @@ def stream_kind(msgtype: str) -> StreamKind | None:
     """What a message type is to the platform; None for infrastructure such as logs and transforms."""
     if msgtype in _KINDS:
         return _KINDS[msgtype]
-    if msgtype.endswith("/RadarTracks"):
+    if found := _FOXGLOVE.match(msgtype):  # its other schemas are drawings, logs and calibration
+        return _FOXGLOVE_KINDS.get(found[1])
+    if _RADAR.search(msgtype):
         return "radar"
     return None if not msgtype or _NO_ROLE.search(msgtype) else "signal"
 

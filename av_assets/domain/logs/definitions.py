@@ -1,4 +1,4 @@
-"""Message types: their names, where their stamp stands, and decoding through rosbags.
+"""Message types: their names, where their stamp stands, and decoding: ROS through rosbags, protobuf and JSON.
 
 Embedded definitions win over the bundled ones; a type that neither knows is left as bytes.
 Belongs here: type names, definitions, typestores. Does not belong here: files.
@@ -10,6 +10,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from av_assets.domain.errors import LogError
+from av_assets.domain.logs import json_messages
+from av_assets.domain.logs.protobuf_messages import ProtobufTypes, stamp_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 _HEADERS = frozenset({"Header", "std_msgs/Header", "std_msgs/msg/Header"})
 _TIMES = frozenset({"time", "builtin_interfaces/Time", "builtin_interfaces/msg/Time"})
+_BINARY_SCHEMAS = frozenset({"protobuf", "flatbuffer"})
 _IDL_RULE = "=" * 80 + "\n"
 # Types of old databases, which carry no definitions, whose first field is a header.
 _HEADED_BY_PACKAGE = {
@@ -30,10 +33,17 @@ _HEADED_BY_PACKAGE = {
     "nav_msgs": "GridCells OccupancyGrid Odometry Path",
     "can_msgs": "Frame",
     "radar_msgs": "RadarScan RadarTracks",
+    "ros2_socketcan_msgs": "FdFrame",
     "ackermann_msgs": "AckermannDriveStamped",
 }
-_HEADED = frozenset(
-    f"{package}/msg/{name}" for package, names in _HEADED_BY_PACKAGE.items() for name in names.split()
+# And those whose first field is a time.
+_TIMED_BY_PACKAGE = {
+    "foxglove_msgs": "CameraCalibration CompressedImage CompressedVideo FrameTransform LocationFix Odometry "
+    "PointCloud PoseInFrame RawImage",
+}
+_HEADED, _TIMED = (
+    frozenset(f"{package}/msg/{name}" for package, names in by_package.items() for name in names.split())
+    for by_package in (_HEADED_BY_PACKAGE, _TIMED_BY_PACKAGE)
 )
 
 
@@ -43,14 +53,31 @@ def ros2_name(name: str) -> str:
     return f"{parts[0]}/msg/{parts[1]}" if len(parts) == 2 else name
 
 
+def schema_text(encoding: str, data: bytes) -> str:
+    """Schema bytes as the text that a `Channel` carries; binary schemas go through latin-1, which loses nothing."""
+    return data.decode("latin-1") if encoding in _BINARY_SCHEMAS else data.decode("utf-8", "replace")
+
+
+def schema_bytes(encoding: str, definition: str) -> bytes:
+    """The bytes that `schema_text` was made of, for writing them into another log."""
+    return definition.encode("latin-1" if encoding in _BINARY_SCHEMAS else "utf-8")
+
+
 def stamp_offset(msgtype: str, definition: str, encoding: str, serialization: str) -> int | None:
-    """Where seconds and nanoseconds stand in the bytes; None unless the first field is a header or time."""
+    """Where seconds and nanoseconds stand in the bytes; None unless the first field is a header or time.
+
+    For protobuf it is the path of fields to the stamp, for JSON always 0: the stamp is found by its name.
+    """
+    if serialization == "protobuf" and encoding == "protobuf":
+        return stamp_path(schema_bytes(encoding, definition), msgtype)
+    if serialization == "json":
+        return 0
     if serialization not in ("cdr", "ros1"):
         return None
     first = _first_field(msgtype, definition, encoding)
     if first in _HEADERS or (not first and msgtype in _HEADED):
         return 4  # CDR: after the encapsulation; ROS 1: after seq
-    if first in _TIMES:
+    if first in _TIMES or (not first and msgtype in _TIMED):
         return 4 if serialization == "cdr" else 0
     return None
 
@@ -69,20 +96,24 @@ def _first_field(msgtype: str, definition: str, encoding: str) -> str:
 
 
 class Decoder:
-    """Deserialises messages of one drive: a typestore for ROS 1 and one for CDR, built when needed."""
+    """Deserialises messages of one drive: typestores for ROS 1 and CDR and protobuf classes, built when needed."""
 
     def __init__(self, channels: Iterable[Channel]) -> None:
         self._channels = tuple(channels)
         self._stores: dict[str, Any] = {}
         self._failed: dict[tuple[str, str], str] = {}
+        self._protobuf: dict[str, ProtobufTypes | LogError] = {}
 
     def decode(self, raw: RawMessage) -> Any:
-        """The message as a rosbags object.
+        """The message as an object with attributes named as in its schema: of rosbags, of google.protobuf or
+        a `JsonObject`.
 
         Raises:
             LogError: unknown_type when no definition is known or it cannot be parsed; bad_message when the
                 bytes do not fit the definition.
         """
+        if raw.serialization in ("protobuf", "json"):
+            return self._decode_other(raw)
         if raw.serialization not in ("cdr", "ros1"):
             raise LogError(f"{raw.topic} is {raw.serialization or 'not'} encoded", code="unknown_type")
         store = self._store(raw.serialization)
@@ -97,6 +128,30 @@ class Decoder:
         except Exception as error:  # rosbags raises bare asserts and index errors on broken bytes
             reason = f"{raw.topic}: not a {raw.msgtype}: {type(error).__name__}"
             raise LogError(reason, code="bad_message") from error
+
+    def _decode_other(self, raw: RawMessage) -> Any:
+        try:
+            if raw.serialization == "json":
+                return json_messages.decode(raw.data)
+            return self._protobuf_types(raw).decode(raw.data, raw.msgtype)
+        except LogError as error:
+            raise LogError(f"{raw.topic}: {error.reason}", code=error.code) from error
+
+    def _protobuf_types(self, raw: RawMessage) -> ProtobufTypes:
+        """Classes of the channel's schema; a schema that failed once is not tried again."""
+        if raw.msgtype not in self._protobuf:
+            texts = (
+                c.definition for c in self._channels if c.encoding == "protobuf" and c.msgtype == raw.msgtype
+            )
+            text = next(texts, "")
+            try:
+                self._protobuf[raw.msgtype] = ProtobufTypes(schema_bytes("protobuf", text))
+            except LogError as error:
+                self._protobuf[raw.msgtype] = error
+        types = self._protobuf[raw.msgtype]
+        if isinstance(types, LogError):
+            raise types
+        return types
 
     def _store(self, serialization: str) -> Any:
         if serialization not in self._stores:

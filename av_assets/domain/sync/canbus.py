@@ -34,7 +34,10 @@ class CanDecoder:
         self.failed: Counter[str] = Counter()
 
     def decode(self, frame: CanFrame) -> Iterable[tuple[str, float]]:
-        """(signal, value) of one frame in the units of the DBC; nothing for unknown or broken frames."""
+        """(signal, value) of one frame in the units of the DBC; nothing for unknown or broken frames.
+
+        Of a multiplexed message only the signals that this frame carries. CAN FD frames may be padded.
+        """
         message = self._messages.get(_key(frame.can_id, frame.is_extended))
         if message is None or not frame.is_data:
             self.unknown += 1

@@ -1,12 +1,12 @@
 """Numbers over time out of small messages: IMU, GNSS, CAN, poses and any other message that holds numbers.
 
-Belongs here: names, units and collection of signals. Does not belong here: resampling (match), payloads
-(streams).
+Belongs here: names and units of the numbers of one message. Does not belong here: keeping them (signal_log),
+batches (signal_batches), resampling.
 """
 
 from __future__ import annotations
 
-from array import array
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -15,15 +15,16 @@ import numpy as np
 
 from av_assets.domain.errors import LogError, SyncError
 from av_assets.domain.geometry.transforms import Array
+from av_assets.domain.logs.json_messages import JsonObject
 from av_assets.domain.sync import wire
 
 if TYPE_CHECKING:
     from av_assets.domain.logs.blocks import RawMessage
     from av_assets.domain.sync.canbus import CanDecoder
-    from av_assets.domain.sync.grid import Ns
 
 POSE_FIELDS = ("x_m", "y_m", "z_m", "qx", "qy", "qz", "qw")
-POSE_TYPES = ("geometry_msgs/msg/PoseStamped", "geometry_msgs/msg/PoseWithCovarianceStamped")
+TIME_FIELDS = ("nanosec", "nsec", "nanos", "nsecs")  # a nested message with one of these is a time
+MAX_DEPTH = 16
 # A forward-right-down IMU turned into forward-left-up.
 FRD_TO_FLU = np.diag([1.0, -1.0, -1.0])
 
@@ -34,40 +35,6 @@ Numbers = Iterable[tuple[str, float]]
 def topic_slug(topic: str) -> str:
     """`/vehicle/wheel_speeds` -> `vehicle_wheel_speeds`."""
     return "_".join(part for part in topic.lower().replace("-", "_").split("/") if part)
-
-
-class SignalLog:
-    """Samples of all signals of a drive: 16 bytes a value, so hours of signals fit where payloads never
-    would.
-
-    Samples name their message by its position in the topic, because the clock of a topic is judged
-    afterwards.
-    Where two topics give one canonical name, the first topic of the contract wins: mixing sources would
-    make jumps.
-    """
-
-    def __init__(self) -> None:
-        self._ordinals: dict[str, array[int]] = defaultdict(lambda: array("q"))
-        self._values: dict[str, array[float]] = defaultdict(lambda: array("d"))
-        self._source: dict[str, str] = {}
-
-    def add(self, topic: str, ordinal: int, numbers: Numbers) -> None:
-        for name, value in numbers:
-            if self._source.setdefault(name, topic) == topic:
-                self._ordinals[name].append(ordinal)
-                self._values[name].append(value)
-
-    def names(self) -> list[str]:
-        return sorted(self._source)
-
-    def source(self, name: str) -> str:
-        return self._source[name]
-
-    def series(self, name: str, topic_stamps_ns: Ns) -> tuple[Ns, Array]:
-        """Stamps (N,) and values (N,) in recorded order, given the stamps of all messages of its topic."""
-        return topic_stamps_ns[np.array(self._ordinals[name], np.int64)], np.array(
-            self._values[name], np.float64
-        )
 
 
 class SignalReader:
@@ -106,17 +73,20 @@ class SignalReader:
         kind = raw.msgtype
         if kind == "sensor_msgs/msg/Imu":
             return self._imu(wire.imu(raw))
-        if kind == "sensor_msgs/msg/NavSatFix":
+        if kind in wire.GNSS_TYPES:
             status, values = wire.gnss(raw)
             names = ("latitude_deg", "longitude_deg", "altitude_m")
             return zip(names, values, strict=True) if status >= 0 else ()
-        if kind == "can_msgs/msg/Frame":
-            decoder = self._can.get(raw.topic)
-            return decoder.decode(wire.can_frame(raw)) if decoder is not None else ()
+        if raw.topic in self._can:
+            fast = kind in wire.CAN_TYPES
+            frame = wire.can_frame(raw) if fast else wire.can_frame_of(self._decode(raw))
+            return self._can[raw.topic].decode(frame)
+        if kind in wire.CAN_TYPES:
+            return ()
         slug = topic_slug(raw.topic)
-        if kind in POSE_TYPES:
+        if kind in wire.POSE_TYPES:
             return [(f"{slug}_{n}", v) for n, v in zip(POSE_FIELDS, wire.pose(raw), strict=True)]
-        if kind == "nav_msgs/msg/Odometry":
+        if kind in wire.ODOMETRY_TYPES:
             *pose, speed, yaw_rate = wire.odometry(raw)
             named = [(f"{slug}_{n}", v) for n, v in zip(POSE_FIELDS, pose, strict=True)]
             return [*named, ("speed_mps", speed), ("yaw_rate_radps", yaw_rate)]
@@ -148,21 +118,42 @@ class SignalReader:
 
 def numbers_of(message: Any, limit: int) -> Numbers:
     """(field, value) of the numeric scalars of a decoded message, nested fields joined by `_`, at most
-    `limit`.
+    `limit`. The message is one of rosbags, of protobuf, or a JSON object.
 
-    Headers, stamps, arrays and constants (upper-case names) are left out.
+    Headers, stamps, arrays and constants (upper-case names of ROS types) are left out.
     """
     found: list[tuple[str, float]] = []
-    _collect(message, "", found, limit)
+    _collect(message, "", found, limit, 0)
     return found
 
 
-def _collect(message: Any, prefix: str, found: list[tuple[str, float]], limit: int) -> None:
-    for name in getattr(message, "__dataclass_fields__", {}):
-        if name == "header" or name.startswith("__") or name.isupper() or len(found) >= limit:
+def _collect(message: Any, prefix: str, found: list[tuple[str, float]], limit: int, depth: int) -> None:
+    for name, value in _members(message):
+        if name == "header" or name.startswith("__") or len(found) >= limit:
             continue
-        value = getattr(message, name)
         if isinstance(value, bool | int | float | np.number | np.bool_):
-            found.append((prefix + name, float(value)))
-        elif hasattr(value, "__dataclass_fields__") and not hasattr(value, "nanosec"):
-            _collect(value, f"{prefix}{name}_", found, limit)
+            found.append((prefix + name, _float(value)))
+        elif depth < MAX_DEPTH and not any(hasattr(value, field) for field in TIME_FIELDS):
+            _collect(value, f"{prefix}{name}_", found, limit, depth + 1)
+
+
+def _members(message: Any) -> Iterable[tuple[str, Any]]:
+    """The fields of a decoded message that it holds; none for what is no message."""
+    if hasattr(message, "__dataclass_fields__"):
+        names = [name for name in message.__dataclass_fields__ if not name.isupper()]
+        return [(name, getattr(message, name)) for name in names]
+    if isinstance(message, JsonObject):
+        return list(vars(message).items())
+    descriptor = getattr(message, "DESCRIPTOR", None)
+    if descriptor is None:
+        return ()
+    single = [field for field in descriptor.fields if not field.is_repeated]
+    held = [field for field in single if field.message_type is None or message.HasField(field.name)]
+    return [(field.name, getattr(message, field.name)) for field in held]
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # JSON integers have no bounds
+        return math.inf if value > 0 else -math.inf

@@ -1,4 +1,4 @@
-"""Radar tracks of any message layout as (track_id, x, y, vx, vy) in the ego frame.
+"""Radar tracks and detections of any message layout as (track_id, x, y, vx, vy) in the ego frame.
 
 Belongs here: finding ids, positions and velocities in decoded track messages. Does not belong here: tracking.
 """
@@ -15,6 +15,10 @@ from av_assets.domain.errors import SyncError
 if TYPE_CHECKING:
     from av_assets.domain.geometry.transforms import Array
 
+Point = tuple[float, float, float]
+
+_LIST_NAMES = ("tracks", "objects", "returns", "detections", "targets")
+_RADIAL_NAMES = ("doppler_velocity", "range_rate", "radial_velocity", "radial_speed")
 _ID_NAMES = ("track_id", "id", "object_id", "uuid")
 ID_MASK = 0x7FFFFFFF
 
@@ -33,17 +37,18 @@ def tracks_of(message: Any, ego_SE3_radar: Array | None) -> list[Track]:  # noqa
     """The finite tracks of a decoded message, in its order.
 
     Args:
-        message: has `tracks`, whose items hold track_id | id | uuid, and position and velocity as x_m,
-        y_m, vx_mps,
-            vy_mps, or as x, y, vx, vy, or as points `position` and `velocity`.
+        message: has `tracks`, `objects`, `returns`, `detections` or `targets`. Their items hold track_id | id |
+            uuid, and position and velocity as x_m, y_m, vx_mps, vy_mps, or as x, y, vx, vy, or as points
+            `position` and `velocity` (with covariance or without), or as `range` in m and `azimuth` in rad.
         ego_SE3_radar: mounting; None leaves positions where the radar put them.
+
+    A detection in polar form (radar_msgs/RadarReturn) tells only how fast it comes or goes: its velocity is that
+    along the beam, and its id is its position in the message.
 
     Raises:
         SyncError: bad_tracks, when the message has another layout.
     """
-    items = getattr(message, "tracks", None)
-    if items is None:
-        items = getattr(message, "objects", None)
+    items = next((getattr(message, name) for name in _LIST_NAMES if hasattr(message, name)), None)
     if items is None:
         raise SyncError("the radar message holds no tracks", code="bad_tracks")
     mount = np.eye(4) if ego_SE3_radar is None else ego_SE3_radar
@@ -52,21 +57,52 @@ def tracks_of(message: Any, ego_SE3_radar: Array | None) -> list[Track]:  # noqa
 
 
 def _track(item: Any, index: int, mount: Array) -> Track:
-    x, y, z = _point(item, "position", ("x_m", "y_m", "z_m"), ("x", "y", "z"))
-    vx, vy, vz = _point(item, "velocity", ("vx_mps", "vy_mps", "vz_mps"), ("vx", "vy", "vz"))
+    polar = hasattr(item, "range") and hasattr(item, "azimuth")
+    (x, y, z), (vx, vy, vz) = _from_polar(item) if polar else (_place(item), _motion(item))
     place = mount @ np.array([x, y, z, 1.0])
     motion = mount[:3, :3] @ np.array([vx, vy, vz])
     return Track(_id(item, index), float(place[0]), float(place[1]), float(motion[0]), float(motion[1]))
 
 
-def _point(item: Any, nested: str, *flat: tuple[str, str, str]) -> tuple[float, float, float]:
-    point = getattr(item, nested, None)
-    if point is not None:
-        return float(point.x), float(point.y), float(point.z)
+def _from_polar(item: Any) -> tuple[Point, Point]:
+    """Azimuth counts from x to y, elevation from the x-y plane to z (radar_msgs/RadarReturn)."""
+    azimuth, elevation = float(item.azimuth), float(getattr(item, "elevation", 0.0))
+    level = math.cos(elevation)
+    beam = (level * math.cos(azimuth), level * math.sin(azimuth), math.sin(elevation))
+    speed = next((float(getattr(item, name)) for name in _RADIAL_NAMES if hasattr(item, name)), 0.0)
+    reach = float(item.range)
+    return _scaled(beam, reach), _scaled(beam, speed)
+
+
+def _scaled(beam: Point, length: float) -> Point:
+    return beam[0] * length, beam[1] * length, beam[2] * length
+
+
+def _place(item: Any) -> Point:
+    nested = _nested(item, ("position", "pose"), ("pose", "position"))
+    return _point(item, nested, "position", ("x_m", "y_m", "z_m"), ("x", "y", "z"))
+
+
+def _motion(item: Any) -> Point:
+    nested = _nested(item, ("velocity", "relative_velocity", "twist"), ("twist", "linear"))
+    return _point(item, nested, "velocity", ("vx_mps", "vy_mps", "vz_mps"), ("vx", "vy", "vz"))
+
+
+def _nested(item: Any, names: tuple[str, ...], inner: tuple[str, str]) -> Any:
+    """The point under one of these names, unpacked from PoseWithCovariance, Pose and their like."""
+    found = next((getattr(item, name) for name in names if hasattr(item, name)), None)
+    for name in inner:
+        found = getattr(found, name, found)
+    return found
+
+
+def _point(item: Any, point: Any, what: str, *flat: tuple[str, str, str]) -> Point:
+    if hasattr(point, "x") and hasattr(point, "y"):
+        return float(point.x), float(point.y), float(getattr(point, "z", 0.0))
     for x, y, z in flat:
         if hasattr(item, x) and hasattr(item, y):
             return float(getattr(item, x)), float(getattr(item, y)), float(getattr(item, z, 0.0))
-    raise SyncError(f"a radar track has no {nested}", code="bad_tracks")
+    raise SyncError(f"a radar track has no {what}", code="bad_tracks")
 
 
 def _id(item: Any, index: int) -> int:

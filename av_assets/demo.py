@@ -330,7 +330,7 @@ def _worst_residual(lake: Lake, states: list[DriveState]) -> str:
 
 
 def _regions(streams: list[dict[str, Any]]) -> str:
-    regions = sum(sum(s[how].values()) for s in streams for how in ("found", "carried"))
+    regions = sum(sum(s[how].values()) for s in streams for how in ("found", "carried", "bands"))
     return f"{regions:,} in {sum(s['redacted'] for s in streams):,} of {sum(s['frames_in'] for s in streams):,} frames"
 
 

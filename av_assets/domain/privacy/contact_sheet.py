@@ -6,7 +6,6 @@ Belongs here: laying out redacted frames. Does not belong here: any other pictur
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -46,14 +45,18 @@ def contact_sheet(frames: Sequence[RedactedFrame]) -> bytes:
     return _png(sheet)
 
 
-def spread(paths: Mapping[str, Path], count: int) -> list[RedactedFrame]:
-    """At most `count` frames, evenly over role -> `<role>.parquet`, evenly over time within each."""
-    totals = {role: pq.read_metadata(path).num_rows for role, path in paths.items()}
-    roles = [role for role, total in totals.items() if total]
-    frames = []
+def spread(parts: Mapping[str, Sequence[Path]], count: int) -> list[RedactedFrame]:
+    """At most `count` frames, evenly over role -> parts of its clip, evenly over the frames of each."""
+    sizes = {role: [pq.read_metadata(path).num_rows for path in paths] for role, paths in parts.items()}
+    roles = [role for role in parts if sum(sizes[role])]
+    frames: list[RedactedFrame] = []
     for role in roles[:count]:
-        step = max(1, -(-totals[role] // (count // len(roles) or 1)))
-        frames += list(islice(read_redacted_clips(paths[role], role), step // 2, None, step))
+        step = max(1, -(-sum(sizes[role]) // (count // len(roles) or 1)))
+        first = 0
+        for path, size in zip(parts[role], sizes[role], strict=True):
+            picked = {row - first for row in range(step // 2, sum(sizes[role]), step)} & set(range(size))
+            frames += read_redacted_clips(path, role, picked) if picked else ()
+            first += size
     return frames[:count]
 
 

@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from av_assets.domain.errors import RedactionError
+from av_assets.domain.privacy import video_out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -34,6 +35,7 @@ CLIP_SCHEMA: Final = pa.schema(
     metadata={b"schema_version": SCHEMA_VERSION, b"redacted": b"true"},
 )
 ROWS_PER_GROUP: Final = 64
+MAX_VIDEO_PIXELS: Final = 1 << 27
 _TOKEN: Final = object()
 
 
@@ -43,7 +45,7 @@ class RedactedFrame:
     Attributes:
         role: camera role, e.g. `camera_front`.
         sensor_ns: time of exposure.
-        encoding: "jpeg" or "png".
+        encoding: "jpeg", "png", or "h264": one access unit that decodes by itself.
         data: the encoded picture.
     """
 
@@ -85,6 +87,8 @@ class RedactedFrame:
         """
         import cv2
 
+        if self.encoding == video_out.ENCODING:
+            return video_out.decode_unit(self.data, MAX_VIDEO_PIXELS)
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         bgr = cv2.imdecode(np.frombuffer(self.data, np.uint8), flags) if self.data else None
         if bgr is None:
@@ -115,7 +119,7 @@ class ClipRow:
 
 
 class ClipWriter:
-    """Streams rows to `<role>.parquet` in small row groups; the closed file is sorted by sensor_ns.
+    """Streams rows to one part of a clip in small row groups; the closed file is sorted by sensor_ns.
 
     Memory is bounded by one row group. Rows that arrive out of order cost one more pass over the file.
     """
@@ -179,8 +183,15 @@ def _sort_by_time(path: Path) -> None:
     unsorted.unlink()
 
 
-def read_redacted_clips(path: Path, role: str) -> Iterator[RedactedFrame]:
-    """The frames of a `<role>.parquet` that redaction wrote, in time order, one row group in memory.
+def redacted_parts(folder: Path, role: str) -> list[Path]:
+    """The parts `<role>/<NNNNN>.parquet` of a bundle in their order, which is that of log time; maybe none."""
+    return sorted((folder / role).glob("[0-9]*.parquet"))
+
+
+def read_redacted_clips(
+    path: Path, role: str, rows: Collection[int] | None = None
+) -> Iterator[RedactedFrame]:
+    """The frames of one part that redaction wrote, by sensor time, one row group in memory; all, or those of `rows`.
 
     Raises:
         RedactionError: the file does not carry the mark of redaction.
@@ -189,9 +200,16 @@ def read_redacted_clips(path: Path, role: str) -> Iterator[RedactedFrame]:
         metadata = source.schema_arrow.metadata or {}
         if metadata.get(b"redacted") != b"true":
             raise RedactionError("file was not written by redaction", code="unredacted_file", file=path)
-        for batch in source.iter_batches(ROWS_PER_GROUP, columns=["sensor_ns", "encoding", "data"]):
-            for row in batch.to_pylist():
-                yield RedactedFrame(role, row["sensor_ns"], row["encoding"], row["data"], token=_TOKEN)
+        first = 0
+        for group in range(source.num_row_groups):
+            inside = range(first, first + source.metadata.row_group(group).num_rows)
+            first = inside.stop
+            wanted = inside if rows is None else [row for row in inside if row in rows]
+            if wanted:
+                table = source.read_row_group(group, columns=["sensor_ns", "encoding", "data"])
+                for row in wanted:
+                    cells = {name: table[name][row - inside.start].as_py() for name in table.column_names}
+                    yield RedactedFrame(role, **cells, token=_TOKEN)
 
 
 def frames_from_shard(table: pa.Table | pa.RecordBatch, role: str) -> Iterator[RedactedFrame | None]:

@@ -1,4 +1,4 @@
-"""Hiding a region for good: every cell becomes its mean, and the picture is encoded anew.
+"""Hiding a region for good: every cell becomes its mean or one colour, and the picture is encoded anew.
 
 What is left of a region are a few means over cells (Argoverse 1.1 took 5 x 5 of them after blur of varying
 strength had hurt detectors). Belongs here: box arithmetic and the fill. Does not belong here: which boxes.
@@ -22,12 +22,18 @@ def dilated(box: np.ndarray, share: float) -> np.ndarray:
 
 
 def hide(rgb: np.ndarray, box: np.ndarray, kind: str, policy: RedactionPolicy) -> None:
-    """Replace the dilated box in `rgb` (H, W, 3) by cell means, in place; cells are square up to rounding."""
+    """Replace the dilated box in `rgb` (H, W, 3), in place, by cell means or by the colour of `solid`.
+
+    Cells are square up to rounding; there are at most `cells` of them along the longer side.
+    """
     height, width = rgb.shape[:2]
     x1, y1, x2, y2 = dilated(box, policy.dilate)
     left, top = max(0, math.floor(x1)), max(0, math.floor(y1))
     right, bottom = min(width, math.ceil(x2)), min(height, math.ceil(y2))
     if right <= left or bottom <= top:
+        return
+    if policy.mode == "solid":
+        rgb[top:bottom, left:right] = policy.solid_rgb
         return
     longer = max(right - left, bottom - top)
     cell = max(math.ceil(longer / policy.kind(kind).cells), policy.min_cell_px)
@@ -35,10 +41,3 @@ def hide(rgb: np.ndarray, box: np.ndarray, kind: str, policy: RedactionPolicy) -
         for x in range(left, right, cell):
             patch = rgb[y : min(y + cell, bottom), x : min(x + cell, right)]
             patch[...] = np.round(patch.reshape(-1, 3).mean(0)).astype(np.uint8)
-
-
-def encode_jpeg(rgb: np.ndarray, quality: int) -> bytes:
-    """JPEG of (H, W, 3) uint8 RGB without any metadata of the source."""
-    import cv2
-
-    return bytes(cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1])

@@ -1,196 +1,173 @@
-"""Redaction of one camera: decode, look, wait until the fill in time is known, hide, encode.
+"""Redaction of one window of one camera: look, wait until the fill in time is known, hide, encode.
 
-Fails closed: a frame that does not decode, or on which a detector fails, is not released but counted. The
-window is as long as the fill in time reaches, so memory does not grow with the drive.
-Belongs here: the flow of one stream. Does not belong here: files, several cameras, detectors, pixels.
+Three stages run side by side: decoding, detection with tracking, and hiding with encoding. Each hands its frames on in
+order, so the result does not depend on their pace. Fails closed: a frame that does not decode, on which a detector
+fails, or that cannot be encoded, is not released but counted. Frames in memory are bounded by the fill and by what
+stages run ahead, so they do not grow with the drive.
+Belongs here: the flow of one window. Does not belong here: files, several cameras, networks, pixels.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from av_assets.domain.errors import LogError, RedactionError
-from av_assets.domain.evidence.digests import sha256_bytes
-from av_assets.domain.evidence.timing import Stopwatch
-from av_assets.domain.logs.payloads import ImagePayload, image_payload
+from av_assets.domain.errors import RedactionError
+from av_assets.domain.logs.video_units import VIDEO_CODECS
+from av_assets.domain.privacy.encoding import encode_like, encode_raw
 from av_assets.domain.privacy.frames import ClipRow
-from av_assets.domain.privacy.hiding import dilated, encode_jpeg, hide
-from av_assets.domain.privacy.pictures import (
-    STILL_ENCODINGS,
-    VIDEO_CODECS,
-    VideoDecoder,
-    VideoPicture,
-    decode_raw,
-    decode_still,
-)
+from av_assets.domain.privacy.hiding import dilated, hide
+from av_assets.domain.privacy.modes import required_kinds, to_cover
+from av_assets.domain.privacy.pipeline import ahead
 from av_assets.domain.privacy.report import StreamCounts
+from av_assets.domain.privacy.sources import Decoding, Picture
 from av_assets.domain.privacy.tracks import Region, TemporalFill
+from av_assets.domain.privacy.video_out import ENCODING, IntraEncoder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from av_assets.domain.evidence.timing import Stopwatch
     from av_assets.domain.logs.blocks import RawMessage
     from av_assets.domain.privacy.detectors import Detector
+    from av_assets.domain.privacy.places import Interval
+    from av_assets.domain.privacy.windows import Window
     from av_assets.policies.redaction import RedactionPolicy
 
-# Units that a video decoder may hold before it gives a picture; H.264 allows 16 pictures of delay.
-MAX_VIDEO_DELAY: Final = 64
+_NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
 
 
-@dataclass
-class _Source:
-    """Where a picture came from. `still` is its encoded form, where that may be passed on as it is."""
+class Released(NamedTuple):
+    """A frame that may go out, with the areas hidden in it (px, after dilation, inside the picture)."""
 
-    sensor_ns: int
-    log_ns: int
-    sha256: str
-    encoding: str = ""
-    still: bytes = b""
+    row: ClipRow
+    hidden: list[Region]
 
 
-@dataclass
-class _Picture:
-    index: int
-    source: _Source
-    rgb: np.ndarray
-    checked: bool
+@dataclass(frozen=True)
+class _Looked:
+    """`found` is None where the detector failed: the frame must not go out. Pixels are kept if it is to."""
+
+    picture: Picture
+    found: Mapping[str, np.ndarray] | None
 
 
-class StreamRedactor:
-    """One camera: push messages in, released frames with their regions come out `reach` frames later."""
+class WindowRedactor:
+    """`run` once; `counts` is complete when its iterator ended."""
 
     def __init__(
-        self, detectors: Sequence[Detector], policy: RedactionPolicy, rate_hz: float | None, watch: Stopwatch
+        self,
+        detector: Detector,
+        policy: RedactionPolicy,
+        window: Window,
+        private: Sequence[Interval],
+        watch: Stopwatch,
     ) -> None:
         self.counts = StreamCounts()
-        self._detectors, self._policy, self._watch = detectors, policy, watch
-        self._fill = TemporalFill(policy, policy.fill_frames(rate_hz))
-        self._window: deque[_Picture] = deque()
-        self._next = 0
-        self._video: VideoDecoder | None = None
-        self._units: dict[int, _Source] = {}
+        self._detector, self._policy, self._window, self._watch = detector, policy, window, watch
+        self._decoding = Decoding(window, policy, private, watch)
+        self._video = IntraEncoder(policy)
 
-    def push(self, raw: RawMessage) -> Iterator[tuple[ClipRow, list[Region]]]:
-        self.counts.frames_in += 1
+    def run(self, messages: Iterable[RawMessage]) -> Iterator[Released]:
+        """Released frames of the window, in the order of pictures."""
+        depth = self._policy.batch_frames
+        pictures = ahead(self._decoding.pictures(messages), depth)
+        followed = ahead(self._followed(self._looked(pictures)), depth)
         try:
-            for source, rgb in self._decoded(raw):
-                yield from self._looked_at(source, rgb)
-        except (RedactionError, LogError) as error:
-            self.counts.dropped[error.code] += 1
+            for looked, regions in followed:
+                if released := self._released(looked, regions):
+                    yield released
+        finally:
+            followed.close()
+        self.counts += self._decoding.counts
 
-    def finish(self) -> Iterator[tuple[ClipRow, list[Region]]]:
-        """The rest of the window; call once."""
-        if self._video is not None:
-            try:
-                for picture in self._video.flush():
-                    yield from self._looked_at(self._units.pop(picture.unit), picture.rgb)
-            except RedactionError as error:
-                self.counts.dropped[error.code] += 1
-                self._units.pop(next(iter(self._units), -1), None)
-        self._forget_units(0)
-        while self._window:
-            yield from self._released()
+    def _looked(self, pictures: Iterator[Picture]) -> Iterator[_Looked]:
+        while batch := list(islice(pictures, self._policy.batch_frames)):
+            with self._watch("compute"):
+                findings = self._detect(batch)
+            for picture, found in zip(batch, findings, strict=True):
+                keeps = picture.source.released and found is not None
+                yield _Looked(picture if keeps else replace(picture, rgb=_NO_PIXELS), found)
 
-    def _decoded(self, raw: RawMessage) -> Iterator[tuple[_Source, np.ndarray]]:
-        payload = image_payload(raw)
-        source = _Source(payload.sensor_ns, raw.log_ns, sha256_bytes(payload.data))
-        if source.sensor_ns <= 0:
-            source.sensor_ns, self.counts.unstamped = raw.log_ns, self.counts.unstamped + 1
-        if payload.encoding in VIDEO_CODECS:
-            for picture in self._video_pictures(payload, source):
-                yield self._units.pop(picture.unit), picture.rgb
-            self._forget_units(MAX_VIDEO_DELAY)
-            return
-        with self._watch("decode"):
-            if payload.encoding in STILL_ENCODINGS:
-                source.encoding, source.still = payload.encoding, bytes(payload.data)
-                rgb = decode_still(payload.encoding, source.still, self._policy.max_pixels)
-            else:
-                rgb = decode_raw(payload, self._policy.max_pixels)
-        yield source, rgb
-
-    def _video_pictures(self, payload: ImagePayload, source: _Source) -> list[VideoPicture]:
-        if self._video is None:
-            self._video = VideoDecoder(payload.encoding, self._policy.max_pixels)
-        unit = self._video.units
-        self._units[unit] = source
+    def _detect(self, batch: Sequence[Picture]) -> list[dict[str, np.ndarray] | None]:
+        """Whatever a detector raises: a batch is tried again frame by frame, so that only the bad frame is lost."""
         try:
-            with self._watch("decode"):
-                return [p for p in self._video.feed(payload.data) if p.unit in self._units]
-        except RedactionError:
-            self._units.pop(unit)
-            raise
-
-    def _forget_units(self, keep: int) -> None:
-        while len(self._units) > keep:
-            self._units.pop(next(iter(self._units)))
-            self.counts.dropped["no_picture"] += 1
-
-    def _looked_at(self, source: _Source, rgb: np.ndarray) -> Iterator[tuple[ClipRow, list[Region]]]:
-        index, self._next = self._next, self._next + 1
-        with self._watch("compute"):
-            checked = self._detect(index, rgb)
-        self._window.append(_Picture(index, source, rgb, checked))
-        if len(self._window) > self._fill.reach:
-            yield from self._released()
-
-    def _detect(self, index: int, rgb: np.ndarray) -> bool:
-        """False where a detector failed: whatever it raised, the frame must not go out."""
-        try:
-            for detector in self._detectors:
-                if index % self._policy.kind(detector.kind).stride == 0:
-                    self._fill.add(index, detector.kind, detector.detect(rgb))
+            return list(self._checked(batch))
         except Exception:  # noqa: BLE001
-            return False
-        return True
+            return [None] if len(batch) == 1 else [self._detect([picture])[0] for picture in batch]
 
-    def _released(self) -> Iterator[tuple[ClipRow, list[Region]]]:
-        picture = self._window.popleft()
-        regions = self._fill.regions(picture.index)
-        if not picture.checked:
+    def _checked(self, batch: Sequence[Picture]) -> list[dict[str, np.ndarray]]:
+        answer = self._detector.detect([picture.rgb for picture in batch])
+        kinds = required_kinds(self._policy)
+        findings = [{kind: np.asarray(found[kind], np.float32) for kind in kinds} for found in answer]
+        shaped = all(
+            boxes.ndim == 2 and boxes.shape[1] == 5 and np.isfinite(boxes).all()
+            for found in findings
+            for boxes in found.values()
+        )
+        if len(findings) != len(batch) or not shaped:
+            raise RedactionError("the detector did not answer for every frame", code="detector_failed")
+        return findings
+
+    def _followed(self, looked: Iterator[_Looked]) -> Iterator[tuple[_Looked, list[Region]]]:
+        """Frames of the window with what to cover in them, once all frames within the fill have been looked at."""
+        fill = TemporalFill(self._policy, self._window.fill_ns)
+        waiting: deque[tuple[int, _Looked]] = deque()
+        for index, frame in enumerate(looked):
+            at_ns = frame.picture.at_ns
+            while waiting and (
+                waiting[0][1].picture.at_ns + fill.reach_ns < at_ns
+                or index - waiting[0][0] > self._policy.max_fill_frames
+            ):
+                yield from self._due(fill, *waiting.popleft())
+            for kind, boxes in (frame.found or {}).items():
+                fill.add(index, at_ns, kind, boxes)
+            waiting.append((index, frame))
+        while waiting:
+            yield from self._due(fill, *waiting.popleft())
+
+    def _due(self, fill: TemporalFill, index: int, frame: _Looked) -> Iterator[tuple[_Looked, list[Region]]]:
+        regions = fill.regions(index, frame.picture.at_ns)
+        if frame.picture.source.released:
+            yield frame, regions
+
+    def _released(self, looked: _Looked, regions: list[Region]) -> Released | None:
+        picture, source = looked.picture, looked.picture.source
+        if looked.found is None:
             self.counts.dropped["detector_failed"] += 1
-            return
-        self.counts.release(regions)
-        with self._watch("compute"):
-            encoding, data = self._hidden(picture, regions)
+            return None
+        hidden = to_cover(regions, picture.rgb.shape, self._policy)
+        areas = [a for region in hidden if (a := _area(region, picture.rgb.shape, self._policy.dilate))]
+        try:
+            with self._watch("encode"):
+                encoding, data = self._encoded(picture, hidden if areas else [])
+        except Exception:  # noqa: BLE001
+            self.counts.dropped["not_encoded"] += 1
+            return None
+        self.counts.release(areas)
+        row = ClipRow(source.sensor_ns, source.log_ns, encoding, data, len(areas), source.sha256)
+        return Released(row, areas)
+
+    def _encoded(self, picture: Picture, hidden: Sequence[Region]) -> tuple[str, bytes]:
         source = picture.source
-        row = ClipRow(source.sensor_ns, source.log_ns, encoding, data, len(regions), source.sha256)
-        yield row, [_clipped(r, picture.rgb.shape, self._policy.dilate) for r in regions]
-
-    def _hidden(self, picture: _Picture, regions: list[Region]) -> tuple[str, bytes]:
-        if not regions and picture.source.still:
-            return picture.source.encoding, picture.source.still
-        rgb = picture.rgb.copy()
-        for region in regions:
+        if source.still and not hidden:
+            return source.encoding, source.still
+        rgb = picture.rgb.copy() if hidden else picture.rgb
+        for region in hidden:
             hide(rgb, region.box, region.kind, self._policy)
-        return "jpeg", encode_jpeg(rgb, self._policy.jpeg_quality)
+        if source.still:
+            return source.encoding, encode_like(source.encoding, source.still, rgb)
+        if source.encoding in VIDEO_CODECS and self._video.fits(rgb):
+            return ENCODING, self._video.encode(rgb)
+        return encode_raw(rgb, self._policy)
 
 
-def _clipped(region: Region, shape: tuple[int, ...], dilate: float) -> Region:
-    """The area that was hidden, inside the picture."""
+def _area(region: Region, shape: tuple[int, ...], dilate: float) -> Region | None:
+    """What is hidden of a region inside the picture; None where it lies outside."""
     limits = [shape[1], shape[0], shape[1], shape[0]]
     box = np.clip(dilated(region.box, dilate), 0, limits).astype(np.float32)
-    return Region(region.kind, region.score, box, region.found)
-
-
-def redact_stream(
-    messages: Iterable[RawMessage],
-    detectors: Sequence[Detector],
-    policy: RedactionPolicy,
-    rate_hz: float | None = None,
-    counts: StreamCounts | None = None,
-    watch: Stopwatch | None = None,
-) -> Iterator[tuple[ClipRow, list[Region]]]:
-    """Released frames of one camera with the regions hidden in them (px, after dilation), in arrival order.
-
-    `counts`, where given, is filled along the way. Frames that cannot be redacted are counted, never raised.
-    """
-    redactor = StreamRedactor(detectors, policy, rate_hz, watch or Stopwatch())
-    redactor.counts = counts if counts is not None else redactor.counts
-    for raw in messages:
-        yield from redactor.push(raw)
-    yield from redactor.finish()
+    return replace(region, box=box) if box[2] > box[0] and box[3] > box[1] else None

@@ -1,15 +1,10 @@
-"""The real weights, where a package registry is near, and the shipped policy."""
+"""The shipped policy of redaction."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import pytest
 
 from av_assets.policies.redaction import RedactionPolicy
-
-if TYPE_CHECKING:
-    pass
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from av_assets.domain.privacy.frames import (
     RedactedFrame,
     frames_from_shard,
     read_redacted_clips,
+    redacted_parts,
 )
 
 if TYPE_CHECKING:
@@ -95,12 +96,28 @@ def test_thumbnails_keep_the_aspect(tmp_path: Path):
     assert small.shape == (48, 80, 3)
 
 
+def test_single_rows_are_read_without_the_others(tmp_path: Path):
+    path = clips(tmp_path / "a.parquet", list(range(200)))
+    assert [f.sensor_ns for f in read_redacted_clips(path, "camera_front", {3, 64, 199})] == [3, 64, 199]
+
+
+def test_parts_come_in_order(tmp_path: Path):
+    (tmp_path / "camera_front").mkdir()
+    for name in ("00010", "00002", "notes"):
+        (tmp_path / "camera_front" / f"{name}.parquet").touch()
+    names = [p.stem for p in redacted_parts(tmp_path, "camera_front")]
+    assert names == ["00002", "00010"]
+    assert redacted_parts(tmp_path, "camera_rear") == []
+
+
 def test_contact_sheet_takes_redacted_frames_only(tmp_path: Path):
-    paths = {
-        role: clips(tmp_path / f"{role}.parquet", list(range(40))) for role in ("camera_front", "camera_rear")
+    parts = {
+        role: [clips(tmp_path / f"{role}{k}.parquet", list(range(k * 20, k * 20 + 20))) for k in range(2)]
+        for role in ("camera_front", "camera_rear")
     }
-    frames = spread(paths, 6)
+    frames = spread({**parts, "camera_left": []}, 6)
     assert [f.role for f in frames] == ["camera_front"] * 3 + ["camera_rear"] * 3
+    assert [f.sensor_ns for f in frames[:3]] == [7, 21, 35]
     sheet = contact_sheet(frames)
     assert sheet.startswith(b"\x89PNG")
     assert sheet == contact_sheet(frames)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -77,13 +77,15 @@ class Block(NamedTuple):
 class Damage:
     """The loss account of one file: what could not be read, and why.
 
-    `bytes_lost` counts bytes of the file; `reasons` counts events by code.
+    `bytes_lost` counts bytes of the file, decoded where the file as a whole is compressed; `reasons` counts
+    events by code. `remarks` are assumptions that cost nothing and that a reader of the report should know.
     """
 
     bytes_total: int = 0
     bytes_lost: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     first: str = ""
+    remarks: list[str] = field(default_factory=list)
 
     def note(self, code: str, reason: str, bytes_lost: int = 0) -> None:
         self.reasons[code] += 1
@@ -103,6 +105,7 @@ class Damage:
         }
 
 
+@runtime_checkable
 class LogSource(Protocol):
     """One open log file, whatever its format."""
 

@@ -1,7 +1,7 @@
-"""Decoding chunks within bounds: a log never decides how much memory its reader takes.
+"""Decoding within bounds: a log never decides how much memory its reader takes.
 
-Belongs here: lz4, zstd and bz2 with a limit, whole or as far as a cut allows. Does not belong here: what the
-bytes mean.
+Belongs here: lz4, zstd and bz2 with a limit, whole or as far as a cut allows, of chunks and of single
+messages. Does not belong here: what the bytes mean, whole files (`unpacking`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CODECS = frozenset({"", "none", "lz4", "zstd", "bz2"})
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_SKIPPABLE = b"\x2a\x4d\x18"
 _STEP = 1 << 20
+# 1 KiB of zstd blocks decodes to at most 32 MiB, so that feeding by such pieces bounds what comes out.
+_PIECE = 1 << 10
+_MAX_WINDOW = 1 << 27
+
+
+def is_zstd(head: bytes) -> bool:
+    """Whether bytes start a zstd frame, or a skippable one as parallel compressors write before it."""
+    return head.startswith(ZSTD_MAGIC) or (head[1:4] == _SKIPPABLE and 0x50 <= head[0] <= 0x5F)
 
 
 def decompress(data: bytes, codec: str, size: int) -> bytes:
@@ -42,12 +52,95 @@ def decompress_prefix(data: bytes, codec: str, size: int) -> bytes:
     """
     if size > MAX_CHUNK_BYTES:
         raise LogError(f"chunk claims {size} bytes", code="chunk_too_large")
-    if codec not in CODECS:
-        raise LogError(f"compression {codec[:16]!r} is not known", code="unknown_compression")
+    check_codec(codec)
     if codec in ("", "none"):
         return data[:size]
     # The bound is one byte over, so that a stream that goes on is told from one that ends.
     return _bounded(data, codec, size + 1)
+
+
+def check_codec(codec: str) -> str:
+    """The codec itself; raises LogError unknown_compression."""
+    if codec not in CODECS:
+        raise LogError(f"compression {codec[:16]!r} is not known", code="unknown_compression")
+    return codec
+
+
+def zstd_prefix(data: bytes, size: int) -> bytes:
+    """The first bytes of what a zstd stream decodes to, at most `size`; nothing when it is broken."""
+    return _bounded(data, "zstd", size)
+
+
+class MessageCodec:
+    """Decodes messages that were compressed one by one.
+
+    CDR never starts with the magic of zstd, so that a recording without its metadata.yaml is understood too.
+    """
+
+    def __init__(self, codec: str) -> None:
+        """Raises: LogError: unknown_compression."""
+        self.codec = "" if check_codec(codec) == "none" else codec
+        self._zstd: Any = None
+
+    def plain(self, data: bytes, serialization: str) -> bytes:
+        """The message, whole.
+
+        Raises:
+            LogError: bad_record when its stream is broken or ends early: a part of a message is none.
+        """
+        codec = self.codec
+        if data[:4] == ZSTD_MAGIC and (codec == "zstd" or serialization == "cdr"):
+            return self._of_zstd(data)
+        if not codec:
+            return data
+        if codec == "zstd":
+            if serialization == "cdr" and data[:1] == b"\0":
+                return data  # CDR as it is: a file that was recorded without compression
+            raise LogError("a compressed message is no zstd frame", code="bad_record")
+        return _whole(_decoder(codec), data)
+
+    def _of_zstd(self, data: bytes) -> bytes:
+        import zstandard
+
+        self._zstd = self._zstd or zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+        try:
+            size = zstandard.frame_content_size(data)
+            if size > MAX_CHUNK_BYTES:
+                raise LogError(f"a message claims {size} bytes", code="chunk_too_large")
+            if size >= 0:
+                plain: bytes = self._zstd.decompress(data)
+                return plain
+            return _whole_zstd(self._zstd.decompressobj(), data)
+        except zstandard.ZstdError as error:
+            raise LogError("a compressed message is broken", code="bad_record") from error
+
+
+def _whole_zstd(decoder: Any, data: bytes) -> bytes:
+    """A message whose frame does not tell its size."""
+    parts, room = [], MAX_CHUNK_BYTES
+    for at in range(0, len(data), _PIECE):
+        parts.append(decoder.decompress(data[at : at + _PIECE]))
+        room -= len(parts[-1])
+        if decoder.eof:
+            return b"".join(parts)
+        if room < 0:
+            raise LogError("a message decodes to more than the bound", code="chunk_too_large")
+    raise LogError("a compressed message is cut", code="bad_record")
+
+
+def _whole(decoder: Any, data: bytes) -> bytes:
+    try:
+        parts, room = [], MAX_CHUNK_BYTES
+        for part in _parts(decoder, data):
+            parts.append(part)
+            room -= len(part)
+            if room < 0:
+                raise LogError("a message decodes to more than the bound", code="chunk_too_large")
+    except (OSError, EOFError, RuntimeError, ValueError) as error:
+        raise LogError("a compressed message is broken", code="bad_record") from error
+    if not decoder.eof:
+        raise LogError("a compressed message is cut", code="bad_record")
+    return b"".join(parts)
 
 
 def _bounded(data: bytes, codec: str, limit: int) -> bytes:
@@ -72,7 +165,7 @@ def _parts(decoder: Any, data: bytes) -> Iterator[bytes]:
 def _zstd_parts(data: bytes) -> Iterator[bytes]:
     import zstandard
 
-    decoder = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+    decoder = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
     stream = decoder.stream_reader(io.BytesIO(data), read_across_frames=True)
     while part := stream.read(_STEP):
         yield part

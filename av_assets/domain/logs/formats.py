@@ -1,41 +1,56 @@
-"""Which files are logs: told by their first bytes, never by their names.
+"""Which files are logs, and in which order a folder holds them.
 
-Belongs here: magic bytes, and finding the logs of a folder (single files, rosbag2 folders with or without
-metadata.yaml, split recordings). Does not belong here: reading a log.
+Belongs here: finding the logs of a folder (single files, rosbag2 folders with or without metadata.yaml, split
+recordings). Does not belong here: what a single file is (`magic`), reading a log.
 """
 
 from __future__ import annotations
 
 import os
-import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import yaml
 
 from av_assets.domain.errors import LogError
+from av_assets.domain.logs.magic import SQLITE_ERRORS, LogFormat, LogKind, os_error, sniff, sqlite_uri
 
-LogFormat = Literal["mcap", "ros1", "sqlite3"]
+__all__ = [
+    "LOG_ENDINGS",
+    "SQLITE_ERRORS",
+    "FoundLogs",
+    "LogFile",
+    "LogFormat",
+    "LogKind",
+    "find_logs",
+    "os_error",
+    "sniff",
+    "sqlite_uri",
+]
 
-MCAP_MAGIC = b"\x89MCAP0\r\n"
-ROS1_MAGIC = b"#ROSBAG V2.0\n"
-SQLITE_MAGIC = b"SQLite format 3\x00"
-# sqlite3 decodes its own error messages, which quote damaged bytes, and so may fail at telling of a failure.
-SQLITE_ERRORS = (sqlite3.Error, OverflowError, UnicodeDecodeError)
 METADATA_FILE = "metadata.yaml"
-LOG_ENDINGS = (".mcap", ".bag", ".bag.active", ".db3")
+PACKED_ENDINGS = (".zstd", ".zst")
+VIDEO_ENDING = ".mp4"
+_BARE_ENDINGS = (".mcap", ".bag", ".bag.active", ".db3")
+LOG_ENDINGS = (*_BARE_ENDINGS, *(bare + packed for bare in _BARE_ENDINGS for packed in PACKED_ENDINGS),
+               VIDEO_ENDING)  # fmt: skip
 MAX_FILES = 100_000
 MAX_METADATA_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
 class LogFile:
-    """One log file. `message_codec` is set where rosbag2 compressed each message by itself."""
+    """One log file.
+
+    `message_codec` is set where rosbag2 compressed each message by itself, `file_codec` where the whole file
+    is compressed (`format` is that of the file inside), `reader` where a plug-in reads it.
+    """
 
     path: Path
     format: LogFormat
     message_codec: str = ""
+    file_codec: str = ""
+    reader: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,85 +61,24 @@ class FoundLogs:
     rejected: tuple[tuple[Path, str, str], ...] = ()
 
 
-def sniff(path: Path) -> LogFormat | None:
-    """The format of a file by its magic bytes; None when it is no log.
-
-    Raises:
-        LogError: not_found, empty_log, permission_denied or unreadable_file.
-    """
-    try:
-        with path.open("rb") as file:
-            head = file.read(16)
-            if not head:
-                raise LogError("the file is empty", code="empty_log", file=path)
-    except OSError as error:
-        raise os_error(error, path) from error
-    if head.startswith(MCAP_MAGIC):
-        return "mcap"
-    if head.startswith(ROS1_MAGIC):
-        return "ros1"
-    return "sqlite3" if head.startswith(SQLITE_MAGIC) and _has_messages(path) else None
-
-
-def _has_messages(path: Path) -> bool:
-    """A database that cannot be asked counts as a log: its damage is told, its kind not doubted."""
-    try:
-        with _read_only(path) as tables:
-            return {"messages", "topics"} <= set(tables)
-    except SQLITE_ERRORS:
-        return True
-
-
-class _read_only:
-    def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(sqlite_uri(path), uri=True)
-
-    def __enter__(self) -> list[str]:
-        try:
-            self._db.text_factory = lambda raw: raw.decode("utf-8", "replace")
-            rows = self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchmany(1000)
-            return [name for (name,) in rows if isinstance(name, str)]
-        except BaseException:
-            self._db.close()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        self._db.close()
-
-
-def sqlite_uri(path: Path) -> str:
-    """Read only and immutable: opening a landed file never writes beside it."""
-    return f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-
-
-def os_error(error: OSError, path: Path) -> LogError:
-    """The typed twin of an error of the operating system."""
-    codes = {
-        FileNotFoundError: "not_found",
-        NotADirectoryError: "not_found",
-        PermissionError: "permission_denied",
-    }
-    reason = error.strerror or type(error).__name__
-    return LogError(reason, code=codes.get(type(error), "unreadable_file"), file=path)
-
-
 def find_logs(path: Path) -> FoundLogs:
     """The log at `path`, or all logs under it, in the order of metadata.yaml or else of the names.
 
     Raises:
-        LogError: not_found, not_a_log, empty_log, no_logs, or the file system refused.
+        LogError: not_found, not_a_log, empty_log, no_logs, cut_stream, reader_failed, or the file system
+        refused.
     """
     if not path.is_dir():
-        return FoundLogs((_single(path),))
+        return FoundLogs((_single(path, ""),))
     logs: list[LogFile] = []
     rejected: list[tuple[Path, str, str]] = []
     for folder, files in _folders(path):
         ordered, codec = _by_metadata(folder, files, rejected)
         for file in ordered:
             try:
-                logs.append(LogFile(file, _single(file).format, codec))
+                logs.append(_single(file, codec))
             except LogError as error:
-                if file.name.lower().endswith(LOG_ENDINGS):
+                if file.name.lower().endswith(LOG_ENDINGS) or error.code == "reader_failed":
                     rejected.append((file, error.code, error.reason))
     if not logs:
         worst = rejected[0] if rejected else (path, "no_logs", "the folder holds no log")
@@ -133,11 +87,12 @@ def find_logs(path: Path) -> FoundLogs:
     return FoundLogs(tuple(logs), tuple(rejected))
 
 
-def _single(path: Path) -> LogFile:
+def _single(path: Path, message_codec: str) -> LogFile:
     kind = sniff(path)
     if kind is None:
-        raise LogError("neither MCAP nor ROS 1 bag nor rosbag2 database", code="not_a_log", file=path)
-    return LogFile(path, kind)
+        reason = "neither MCAP nor ROS 1 bag nor rosbag2 database nor MP4, and no plug-in reads it"
+        raise LogError(reason, code="not_a_log", file=path)
+    return LogFile(path, kind.format, message_codec, kind.file_codec, kind.reader)
 
 
 def _folders(root: Path) -> list[tuple[Path, list[Path]]]:
@@ -185,13 +140,24 @@ def _by_metadata(
     names = info.get("relative_file_paths")
     listed = [Path(str(name)).name for name in names] if isinstance(names, list) else []
     by_name = {file.name: file for file in files}
+    order: dict[str, Path] = {}
     for name in listed:
-        if name not in by_name:
+        # A recorder that was stopped early lists names from before it compressed the files.
+        found = next((n for n in (name, *(name + end for end in PACKED_ENDINGS)) if n in by_name), None)
+        if found:
+            order[found] = by_name[found]
+        else:
             rejected.append((folder / name, "missing_split", "metadata.yaml lists a file that is not there"))
-    order = [by_name[name] for name in dict.fromkeys(listed) if name in by_name]
-    rest = [file for file in files if file not in set(order)]
+    rest = {name: file for name, file in by_name.items() if name not in order}
+    for packed in [name for name in by_name if name.lower().endswith(PACKED_ENDINGS)]:
+        plain = packed[: packed.rindex(".")]
+        left_out, kept = (plain, packed) if packed in order else (packed, plain)
+        if left_out in rest and kept in by_name:
+            reason = f"{kept} holds the same and is read instead"
+            rejected.append((rest.pop(left_out), "duplicate_log", reason))
     per_message = str(info.get("compression_mode", "")).lower() == "message"
-    return order + rest, str(info.get("compression_format", "")) if per_message else ""
+    codec = str(info.get("compression_format", "")).lower() if per_message else ""
+    return [*order.values(), *rest.values()], codec
 
 
 def _metadata(path: Path) -> dict[str, object]:

@@ -7,11 +7,13 @@ here: whether the streams are good enough for a drive (`integrity`).
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from av_assets.domain.errors import LogError
+from av_assets.domain.errors import LogError, TransientError
 from av_assets.domain.logs.formats import LogFile, find_logs, os_error
+from av_assets.domain.logs.inspection import FileSummary, Inspection, TopicSummary
+from av_assets.domain.logs.mcap_log import McapLog
 from av_assets.domain.logs.salvage import open_source
 
 if TYPE_CHECKING:
@@ -19,73 +21,12 @@ if TYPE_CHECKING:
 
     from av_assets.domain.logs.blocks import LogSource
 
-State = Literal["ok", "salvaged", "quarantined"]
-NANOSECONDS = 1_000_000_000
+__all__ = ["FileSummary", "Inspection", "TopicSummary", "inspect_log"]
+
 # The most telling reason first: a cut explains a missing footer, not the other way round.
-_TELLING = ("bad_crc", "bad_chunk", "bad_record", "cut_chunk", "cut_record", "bad_database", "count_mismatch")
-
-
-@dataclass(frozen=True)
-class TopicSummary:
-    """Messages found by reading, and their mean rate over the topic's own span (None below two messages)."""
-
-    msgtype: str
-    count: int
-    start_ns: int
-    end_ns: int
-    lost: int | None = 0
-
-    @property
-    def rate_hz(self) -> float | None:
-        span = self.end_ns - self.start_ns
-        return round((self.count - 1) * NANOSECONDS / span, 3) if span > 0 else None
-
-    def to_dict(self) -> dict[str, object]:
-        found: dict[str, object] = {"type": self.msgtype, "count": self.count, "rate_hz": self.rate_hz}
-        return found if self.lost == 0 else {**found, "lost": self.lost}
-
-
-@dataclass(frozen=True)
-class FileSummary:
-    """One file; `damage` is its loss account, empty for a whole one."""
-
-    path: str
-    format: str
-    bytes: int
-    indexed: bool
-    messages: int
-    code: str = ""
-    reason: str = ""
-    damage: dict[str, object] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, object]:
-        return {name: value for name, value in vars(self).items() if value not in ("", {})}
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What `inspect_log` found. `code` and `reason` are empty when the state is ok."""
-
-    state: State
-    code: str = ""
-    reason: str = ""
-    messages: int = 0
-    topics: dict[str, TopicSummary] = field(default_factory=dict)
-    start_ns: int = 0
-    end_ns: int = 0
-    files: tuple[FileSummary, ...] = ()
-
-    def to_dict(self) -> dict[str, object]:
-        return {
-            "state": self.state,
-            "code": self.code,
-            "reason": self.reason,
-            "messages": self.messages,
-            "topics": {name: topic.to_dict() for name, topic in sorted(self.topics.items())},
-            "start_ns": self.start_ns,
-            "end_ns": self.end_ns,
-            "files": [file.to_dict() for file in self.files],
-        }
+_TELLING = ("cut_stream", "bad_crc", "bad_chunk", "bad_record", "cut_chunk", "cut_record", "bad_database", "cut_video",
+            "bad_index", "count_mismatch")  # fmt: skip
+_SCANNED = ("mcap", "ros1")  # formats whose index may be left aside
 
 
 def inspect_log(path: Path) -> Inspection:
@@ -95,12 +36,19 @@ def inspect_log(path: Path) -> Inspection:
     found. A file whose index does not hold is scanned record by record, and what survives is counted.
 
     Codes of quarantine: not_found, permission_denied, unreadable_file, not_a_log, empty_log, no_logs,
-    no_messages, bad_database, too_many_files. Codes of salvage: no_footer, no_index, bad_index, cut_chunk,
-    cut_record, bad_chunk, bad_crc, bad_record, bad_stamp, hot_journal, count_mismatch, unknown_channel,
-    missing_split and those above for one file of several.
+    no_messages, bad_database, too_many_files, unpacked_too_large, unknown_compression, missing_timestamps,
+    bad_timestamps, unsupported_codec, bad_video, no_reader. Codes of salvage: no_footer, no_index, bad_index,
+    cut_chunk, cut_record, bad_chunk, bad_crc, bad_data_crc, bad_record, bad_stamp, hot_journal, cut_stream,
+    cut_video, count_mismatch, unknown_channel, missing_split, duplicate_log, reader_failed and those above for
+    one file of several.
+
+    Raises:
+        TransientError: no_space for temporary files, which says nothing about the log.
     """
     try:
         return _inspect(path)
+    except TransientError:
+        raise
     except LogError as error:
         return Inspection("quarantined", error.code, error.reason)
     except OSError as error:
@@ -153,13 +101,15 @@ def _read_file(log: LogFile, root: Path) -> tuple[FileSummary, dict[str, TopicSu
     """Read by the index; when that shows damage, once more by scan, and keep what gave more."""
     source = open_source(log)
     try:
+        if isinstance(source, McapLog) and source.indexed:
+            source.check_data_section()
         seen = _tally(source)
         expected = _expected(source)
         counts = {name: topic.count for name, topic in seen.items() if topic.count}
         if source.indexed and counts != expected:
             source.damage.note("count_mismatch", f"the index says {sum(expected.values())} messages, "
                                                  f"{sum(counts.values())} can be read")  # fmt: skip
-        if source.indexed and source.damage and log.format != "sqlite3":
+        if source.indexed and source.damage and log.format in _SCANNED:
             return _scan_again(log, root, source, seen, expected)
         return _summary(log, root, source, seen), seen
     finally:
@@ -173,9 +123,8 @@ def _scan_again(
     try:
         again = _tally(scanned)
         if sum(t.count for t in again.values()) >= sum(t.count for t in seen.values()):
-            scanned.damage.reasons.update(
-                {k: v for k, v in source.damage.reasons.items() if k == "count_mismatch"}
-            )
+            told = {code: source.damage.reasons[code] for code in ("bad_index", "count_mismatch")}
+            scanned.damage.reasons |= Counter(told)
             scanned.damage.first = scanned.damage.first or source.damage.first
             source, seen = scanned, again
         seen = {n: replace(t, lost=max(0, expected.get(n, t.count) - t.count)) for n, t in seen.items()}
@@ -221,12 +170,13 @@ def _summary(log: LogFile, root: Path, source: LogSource, seen: dict[str, TopicS
     return FileSummary(
         path=_name(log.path, root),
         format=source.format,
-        bytes=damage.bytes_total,
+        bytes=log.path.stat().st_size,
         indexed=source.indexed,
         messages=sum(topic.count for topic in seen.values()),
         code=code,
         reason=damage.first,
         damage=damage.to_dict() if damage else {},
+        remarks=tuple(damage.remarks),
     )
 
 

@@ -12,86 +12,77 @@ import zlib
 from typing import TYPE_CHECKING
 
 from av_assets.domain.errors import LogError
-from av_assets.domain.logs.blocks import (
-    MAX_CHUNK_BYTES,
-    MAX_TIME_NS,
-    Block,
-    Channel,
-    Damage,
-    RawMessage,
-    sorted_by_time,
-)
-from av_assets.domain.logs.compression import decompress_prefix
-from av_assets.domain.logs.definitions import ros2_name, stamp_offset
-from av_assets.domain.logs.formats import MCAP_MAGIC
-from av_assets.domain.logs.log_bytes import LogBytes, why
+from av_assets.domain.logs.blocks import MAX_TIME_NS, Block, Channel, RawMessage
+from av_assets.domain.logs.compression import ZSTD_MAGIC, MessageCodec
+from av_assets.domain.logs.definitions import ros2_name, schema_text, stamp_offset
+from av_assets.domain.logs.log_bytes import IndexedLog
+from av_assets.domain.logs.magic import MCAP_MAGIC
 from av_assets.domain.logs.mcap_records import RECORD, blob_at, decode_chunk, decode_prefix, records, text_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, STATISTICS = 0x02, 0x03, 0x04, 0x05, 0x06, 0x08, 0x0B
+FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, STATISTICS, DATA_END = 2, 3, 4, 5, 6, 8, 0x0B, 0x0F
 CHUNK_HEAD_BYTES = 32  # times, size, checksum and the length of the codec name
 MESSAGE_HEAD_BYTES = 22
+FOOTER_BYTES = 29  # the whole record
 MAX_SUMMARY_BYTES = 256 << 20
+_STEP_BYTES = 1 << 20
 _MESSAGE = struct.Struct("<BQHIQQ")
 
 
-class McapLog(LogBytes):
-    """One MCAP file. Fields as in `LogSource`; `indexed` tells whether the file's own index was used."""
+class McapLog(IndexedLog):
+    """One MCAP file. Fields as in `LogSource`."""
 
     format = "mcap"
 
+    harmless = frozenset({"no_index"})  # some recorders write none, and lose nothing by it
+
     def __init__(self, path: Path, salvage: bool = False, message_codec: str = "") -> None:
-        """Open by the index, or by a scan when there is none, it is broken, or `salvage` asks for it.
+        """As `IndexedLog`; `message_codec` where each message is compressed by itself.
 
         Raises:
-            LogError: the file system refused, or it is no MCAP file at all.
+            LogError: unknown_compression, or the file system refused.
         """
-        super().__init__(path)
-        self._codec = message_codec
-        self.schemas: dict[int, tuple[str, str, str]] = {}
-        self.channels: dict[int, Channel] = {}
-        self.counts: dict[int, int] = {}
-        self.blocks: list[Block] = []
-        self.damage = Damage(self.size)
-        self.indexed = False
-        try:
-            self._open(salvage)
-        except BaseException:
-            self.close()
-            raise
+        self._plain = MessageCodec(message_codec)
+        super().__init__(path, salvage)
 
-    def _open(self, salvage: bool) -> None:
+    def forget(self) -> None:
+        super().forget()
+        self.schemas: dict[int, tuple[str, str, str]] = {}
+        self.data_end = 0  # where the record stands that ends the data section; 0 as long as it is not known
+        self._behind: dict[int, int] = {}  # where a chunk starts -> where the message indexes behind it end
+
+    def _scan(self) -> None:
         from av_assets.domain.logs.mcap_scan import scan
 
-        if not salvage:
-            try:
-                self._read_index()
-                self.indexed = True
-            except (LogError, struct.error, UnicodeDecodeError, OverflowError) as error:
-                self.__dict__.update(schemas={}, channels={}, counts={}, blocks=[])
-                if why(error, "")[0] != "no_index":  # some recorders write none, and lose nothing by it
-                    self.damage.note(*why(error, "bad_index"))
-        if not self.indexed:
-            scan(self)
+        scan(self)
 
     def _read_index(self) -> None:
-        foot = self.bytes_at(max(0, self.size - 37), 37)
-        if len(foot) != 37 or not foot.endswith(MCAP_MAGIC) or foot[:9] != RECORD.pack(FOOTER, 20):
+        at = max(0, self.size - FOOTER_BYTES - len(MCAP_MAGIC))
+        foot = self.bytes_at(at, FOOTER_BYTES)
+        if not is_footer(foot) or self.bytes_at(at + FOOTER_BYTES, 8) != MCAP_MAGIC:
             raise LogError("the file ends without a footer", code="no_footer")
-        summary_start, _, crc = struct.unpack_from("<QQI", foot, 9)
+        (summary_start,) = struct.unpack_from("<Q", foot, 9)
         if not summary_start:
             raise LogError("the file was written without an index", code="no_index")
-        length = self.size - 37 - summary_start
-        if not summary_start >= 8 or not 0 <= length <= MAX_SUMMARY_BYTES:
-            raise LogError("the footer points outside of the file", code="bad_index")
-        summary = self.bytes_at(summary_start, length)
-        if crc and zlib.crc32(foot[:25], zlib.crc32(summary)) != crc:
-            raise LogError("the index has a wrong checksum", code="bad_index")
+        if not self.summary_is_right(foot, at):
+            raise LogError("the index has a wrong checksum or place", code="bad_index")
+        summary = self.bytes_at(summary_start, at - summary_start)
         statistics = self._read_summary(summary)
         self._check_index(statistics, summary_start)
+        self._check_between_chunks(summary_start)
+
+    def summary_is_right(self, foot: bytes, at: int) -> bool:
+        """Whether the footer at byte `at` points to a summary that has the checksum it states, if it states one."""
+        summary_start, _, crc = struct.unpack_from("<QQI", foot, 9)
+        if not summary_start:
+            return True
+        if not 8 <= summary_start <= at or at - summary_start > MAX_SUMMARY_BYTES:
+            return False
+        summary = self.bytes_at(summary_start, at - summary_start)
+        return not crc or zlib.crc32(foot[:-4], zlib.crc32(summary)) == crc
 
     def _read_summary(self, summary: bytes) -> bytes:
         statistics = b""
@@ -101,7 +92,7 @@ class McapLog(LogBytes):
             elif opcode == CHANNEL:
                 self.add_channel(body)
             elif opcode == CHUNK_INDEX:
-                self.blocks.append(_indexed_block(body))
+                self._add_block(body)
             elif opcode == STATISTICS:
                 statistics = body
         return statistics
@@ -124,12 +115,56 @@ class McapLog(LogBytes):
             raise LogError("the index points outside of the data", code="bad_index")
         self.counts = counts
 
+    def _add_block(self, body: bytes) -> None:
+        start_ns, end_ns, offset, length, offsets = struct.unpack_from("<QQQQI", body)
+        numbers = struct.iter_unpack("<HQ", body[36 : 36 + offsets - offsets % 10])
+        channels = self.same_channels(frozenset(number for number, _ in numbers))
+        (index_length,) = struct.unpack_from("<Q", body, 36 + offsets)
+        _, at = text_at(body, 36 + offsets + 8)
+        _, size = struct.unpack_from("<QQ", body, at)
+        self._behind[offset] = offset + length + index_length
+        # Without message indexes the chunk may hold any channel: reading nothing would lose it silently.
+        self.blocks.append(Block(start_ns, end_ns, offset, length, size, channels or None))
+
+    def _check_between_chunks(self, end: int) -> None:
+        """Look at the records between the chunks that the index names: none may hold messages.
+
+        Raises:
+            LogError: no_index when the index does not cover all messages, bad_index when records do not join.
+        """
+        at = len(MCAP_MAGIC)
+        for start in [*sorted(self._behind), end]:
+            while at < start:
+                opcode, length = RECORD.unpack(self.bytes_at(at, RECORD.size).ljust(RECORD.size, b"\0"))
+                if opcode in (MESSAGE, CHUNK):
+                    raise LogError("messages stand outside of what the index names", code="no_index")
+                self.data_end = at if opcode == DATA_END else self.data_end
+                at += RECORD.size + length
+            if at != start:
+                raise LogError("the records between the chunks do not join", code="bad_index")
+            at = self._behind.get(start, at)
+
+    def check_data_section(self) -> None:
+        """Verify the checksum over the whole data section, where its writer stored one; damage is noted.
+
+        It covers what chunk checksums do not: messages outside of chunks, attachments, metadata.
+        """
+        record = self.bytes_at(self.data_end, RECORD.size + 4) if self.data_end else b""
+        stored = int.from_bytes(record[RECORD.size :], "little") if len(record) == RECORD.size + 4 else 0
+        if not stored:
+            return
+        found = 0
+        for at in range(0, self.data_end, _STEP_BYTES):
+            found = zlib.crc32(self.bytes_at(at, min(_STEP_BYTES, self.data_end - at)), found)
+        if found != stored:
+            self.damage.note("bad_data_crc", "the data section has a wrong checksum")
+
     def add_schema(self, body: bytes) -> None:
         (number,) = struct.unpack_from("<H", body)
         name, at = text_at(body, 2)
         encoding, at = text_at(body, at)
         data, _ = blob_at(body, at)
-        self.schemas[number] = (name, encoding, data.decode("utf-8", "replace"))
+        self.schemas[number] = (name, encoding, schema_text(encoding, data))
 
     def add_channel(self, body: bytes) -> None:
         number, schema = struct.unpack_from("<HH", body)
@@ -139,15 +174,6 @@ class McapLog(LogBytes):
         msgtype = ros2_name(name) if kind in ("ros1msg", "ros2msg", "ros2idl", "") else name
         stamp = stamp_offset(msgtype, text, kind, encoding)
         self.channels[number] = Channel(topic, msgtype, encoding or "cdr", text, kind, stamp)
-
-    def read(self, block: Block, wanted: frozenset[int]) -> list[RawMessage]:
-        """Messages of one block in time order; a block that does not decode is noted as lost."""
-        try:
-            tolerant = block.kind == "cut"
-            return sorted_by_time(list(self.messages(self.decoded(block), wanted, tolerant)))
-        except (LogError, struct.error, UnicodeDecodeError) as error:
-            self.damage.note(*why(error, "bad_chunk"), block.length)
-            return []
 
     def decoded(self, block: Block) -> bytes:
         """The records of one block, its checksum verified where it has one.
@@ -169,8 +195,8 @@ class McapLog(LogBytes):
             LogError: bad_chunk when a record does not fit.
         """
         at, end = 0, len(data)
-        channels = self.channels
-        unpack, head = _MESSAGE.unpack_from, _MESSAGE.size
+        channels, squeezed = self.channels, bool(self._plain.codec)
+        unpack, head, first = _MESSAGE.unpack_from, _MESSAGE.size, ZSTD_MAGIC[0]
         while at + 9 <= end:
             if data[at] != MESSAGE or at + head > end:
                 at += 9 + RECORD.unpack_from(data, at)[1]
@@ -184,20 +210,18 @@ class McapLog(LogBytes):
             elif number in wanted:
                 topic, msgtype, serialization, _, _, stamp = channels[number]
                 payload = data[at + head : following]
-                if self._codec:
-                    payload = decompress_prefix(payload, self._codec, MAX_CHUNK_BYTES)
+                if squeezed or (length > MESSAGE_HEAD_BYTES and data[at + head] == first):
+                    try:
+                        payload = self._plain.plain(payload, serialization)
+                    except LogError as error:
+                        self.damage.note(error.code, f"{topic}: {error.reason}", 9 + length)
+                        at = following
+                        continue
                 yield RawMessage(topic, msgtype, log_ns, payload, serialization, stamp)
             at = following
         if at != end and not tolerant:
             raise LogError("a record reaches over the end of its chunk", code="bad_chunk")
 
 
-def _indexed_block(body: bytes) -> Block:
-    start_ns, end_ns, offset, length, offsets = struct.unpack_from("<QQQQI", body)
-    channels = frozenset(
-        number for number, _ in struct.iter_unpack("<HQ", body[36 : 36 + offsets - offsets % 10])
-    )
-    _, at = text_at(body, 36 + offsets + 8)
-    _, size = struct.unpack_from("<QQ", body, at)
-    # Without message indexes the chunk may hold any channel: reading nothing would lose it silently.
-    return Block(start_ns, end_ns, offset, length, size, channels or None)
+def is_footer(foot: bytes) -> bool:
+    return len(foot) == FOOTER_BYTES and foot[:9] == RECORD.pack(FOOTER, FOOTER_BYTES - 9)

@@ -1,12 +1,11 @@
 """The sequential scan of an MCAP file that has no usable index: what precedes a cut or a flip is kept.
 
-Belongs here: walking records, finding the next good one after a bad one, counting what is lost. Does not
-belong here: reading by index (`mcap_log`).
+Belongs here: walking records, counting what is there and what is lost. Does not belong here: finding the next
+good record after a bad one (`mcap_resync`), reading by index (`mcap_log`).
 """
 
 from __future__ import annotations
 
-import re
 import struct
 from collections import Counter
 from dataclasses import dataclass, field
@@ -15,19 +14,17 @@ from typing import TYPE_CHECKING
 from av_assets.domain.errors import LogError
 from av_assets.domain.logs import mcap_log as mcap
 from av_assets.domain.logs.blocks import MAX_CHUNK_BYTES, MAX_TIME_NS, Block
-from av_assets.domain.logs.compression import CODECS
 from av_assets.domain.logs.log_bytes import why
+from av_assets.domain.logs.magic import MCAP_MAGIC
 from av_assets.domain.logs.mcap_records import decode_chunk, decode_prefix
+from av_assets.domain.logs.mcap_resync import lost_share, next_record
 
 if TYPE_CHECKING:
     from av_assets.domain.logs.mcap_log import McapLog
 
 RUN_BYTES = 4 << 20  # messages outside chunks are read in runs of this size
-WINDOW_BYTES = 4 << 20
 MAX_META_BYTES = 64 << 20
-MAX_JUMP_NS = 3_600_000_000_000
 _LAST_OPCODE = 0x0F
-_CANDIDATE = re.compile(rb"[\x05\x06][\s\S]{4}\0\0\0\0")
 
 
 @dataclass
@@ -43,8 +40,8 @@ class _Tally:
         self.start_ns = min(self.start_ns, log_ns)
         self.end_ns = max(self.end_ns, log_ns)
 
-    def block(self, offset: int, length: int, size: int, kind: str) -> Block:
-        return Block(self.start_ns, self.end_ns, offset, length, size, frozenset(self.counts), kind)
+    def block(self, offset: int, length: int, size: int, channels: frozenset[int], kind: str) -> Block:
+        return Block(self.start_ns, self.end_ns, offset, length, size, channels, kind)
 
 
 def scan(log: McapLog) -> None:
@@ -60,6 +57,8 @@ class _Scan:
         self.run_tally = _Tally()
         self.seen: Counter[int] = Counter()
         self.ended = False
+        self.known: dict[tuple[int, int], bytes] = {}
+        self.stated: int | None = None  # messages, as the statistics tell
 
     def run(self) -> None:
         while not self.ended and self.at + 9 <= self.log.size:
@@ -73,6 +72,7 @@ class _Scan:
         if not self.ended:
             self._no_footer(self.log.size - self.at)
         self._settle_counts()
+        self.log.check_data_section()
 
     def _record(self, opcode: int, length: int) -> None:
         start, self.at = self.at, self.at + 9 + length
@@ -84,8 +84,24 @@ class _Scan:
             self._chunk(start, length)
         elif opcode in (mcap.SCHEMA, mcap.CHANNEL) and length <= MAX_META_BYTES:
             self._learn(opcode, self.log.bytes_at(start + 9, length))
+        elif opcode == mcap.STATISTICS and 8 <= length <= MAX_META_BYTES:
+            self.stated = int.from_bytes(self.log.bytes_at(start + 9, 8), "little")
+        elif opcode == mcap.DATA_END:
+            self.log.data_end = start
         elif opcode == mcap.FOOTER:
-            self.ended = True
+            self._end(start)
+
+    def _end(self, start: int) -> None:
+        """The footer: its checksum over the index, and that nothing but the closing magic follows."""
+        self.ended = True
+        foot = self.log.bytes_at(start, mcap.FOOTER_BYTES)
+        if not mcap.is_footer(foot):
+            self.log.damage.note("bad_index", "the footer has an impossible length")
+        elif not self.log.summary_is_right(foot, start):
+            self.log.damage.note("bad_index", "the index has a wrong checksum")
+        behind = self.log.size - self.at - len(MCAP_MAGIC)
+        if behind > 0:
+            self.log.damage.note("bad_record", f"{behind} bytes stand behind the end of the file", behind)
 
     def _message(self, start: int, length: int) -> None:
         head = self.log.bytes_at(start + 9, mcap.MESSAGE_HEAD_BYTES)
@@ -107,7 +123,9 @@ class _Scan:
     def _end_run(self, end: int) -> None:
         if self.run_start:
             size = end - self.run_start
-            self.log.blocks.append(self.run_tally.block(self.run_start, size, size, "records"))
+            channels = self.log.same_channels(frozenset(self.run_tally.counts))
+            block = self.run_tally.block(self.run_start, size, size, channels, "records")
+            self.log.blocks.append(block)
             self.seen += self.run_tally.counts
         self.run_start, self.run_tally = 0, _Tally()
 
@@ -128,10 +146,11 @@ class _Scan:
         if kind == "cut":
             # Of compressed bytes the share that decoded is the best estimate.
             self.log.damage.note(
-                "cut_chunk", f"the chunk at byte {start} is cut", _share(length, used, data, body)
+                "cut_chunk", f"the chunk at byte {start} is cut", lost_share(length, used, data, body)
             )
         if tally.counts:
-            self.log.blocks.append(tally.block(start, 9 + length, len(data), kind))
+            channels = self.log.same_channels(frozenset(tally.counts))
+            self.log.blocks.append(tally.block(start, 9 + length, len(data), channels, kind))
             self.seen += tally.counts
 
     def _tally(self, data: bytes) -> tuple[_Tally, int]:
@@ -150,6 +169,12 @@ class _Scan:
         return tally, at
 
     def _learn(self, opcode: int, body: bytes) -> None:
+        """The first record of a schema or channel counts: a later one says the same or is damaged."""
+        key = opcode, int.from_bytes(body[:2], "little")
+        if self.known.setdefault(key, body) is not body:
+            if self.known[key] != body:
+                self.log.damage.note("bad_record", f"schema or channel {key[1]} is told in two ways")
+            return
         try:
             (self.log.add_schema if opcode == mcap.SCHEMA else self.log.add_channel)(body)
         except (LogError, struct.error) as error:
@@ -157,7 +182,7 @@ class _Scan:
 
     def _resync(self, opcode: int) -> None:
         """Go on at the next record that makes sense; without one, the rest is a cut chunk or lost."""
-        found = self._next_record(self.at + 1)
+        found = next_record(self.log, self.at + 1)
         if found is not None:
             lost = found - self.at
             self.log.damage.note("bad_record", f"{lost} bytes at byte {self.at} are no records", lost)
@@ -178,36 +203,11 @@ class _Scan:
         if "no_footer" not in self.log.damage.reasons:
             self.log.damage.note("no_footer", "the file ends without a footer")
 
-    def _next_record(self, at: int) -> int | None:
-        while at + 9 < self.log.size:
-            window = self.log.bytes_at(at, WINDOW_BYTES + 64)
-            position = 0
-            while (match := _CANDIDATE.search(window, position)) and match.start() < WINDOW_BYTES:
-                if self._plausible(at + match.start(), window[match.start() : match.start() + 64]):
-                    return at + match.start()
-                position = match.start() + 1
-            at += WINDOW_BYTES
-        return None
-
-    def _plausible(self, at: int, head: bytes) -> bool:
-        try:
-            opcode, length = struct.unpack_from("<BQ", head)
-            if at + 9 + length > self.log.size:
-                return False
-            if opcode == mcap.MESSAGE:
-                # Only files without chunks: inside of a broken chunk nothing could prove a message.
-                runs = [block for block in self.log.blocks[-1:] if block.kind == "records"]
-                channel, _, log_ns = struct.unpack_from("<HIQ", head, 9)
-                near = bool(runs) and abs(log_ns - runs[0].end_ns) < MAX_JUMP_NS
-                return near and channel in self.log.channels and length >= mcap.MESSAGE_HEAD_BYTES
-            (text,) = struct.unpack_from("<I", head, 37)
-            codec = head[41 : 41 + min(text, 8)].decode("ascii")
-            (inner,) = struct.unpack_from("<Q", head, 41 + text)
-        except (struct.error, UnicodeDecodeError):
-            return False
-        return codec in CODECS and bool(length == mcap.CHUNK_HEAD_BYTES + text + 8 + inner)
-
     def _settle_counts(self) -> None:
+        found = sum(self.seen.values())
+        if self.stated not in (None, found):
+            reason = f"the statistics say {self.stated} messages, {found} are there"
+            self.log.damage.note("count_mismatch", reason)
         for channel, count in sorted(self.seen.items()):
             if channel in self.log.channels:
                 self.log.counts[channel] = count
@@ -215,10 +215,3 @@ class _Scan:
                 self.log.damage.note(
                     "unknown_channel", f"{count} messages of channel {channel} have no topic"
                 )
-
-
-def _share(length: int, used: int, data: bytes, body: bytes) -> int:
-    """Bytes of a cut chunk that gave no message; for compressed ones by the share that was decoded."""
-    (size, _, text) = struct.unpack_from("<QII", body, 16)
-    whole = size if text else len(data)
-    return length - int(length * min(1.0, used / whole)) if whole else length

@@ -11,15 +11,14 @@ import struct
 from typing import TYPE_CHECKING
 
 from av_assets.domain.errors import LogError
-from av_assets.domain.logs.blocks import Block, Channel, Damage, RawMessage, sorted_by_time
+from av_assets.domain.logs.blocks import Block, Channel, RawMessage
 from av_assets.domain.logs.compression import decompress, decompress_prefix
 from av_assets.domain.logs.definitions import ros2_name, stamp_offset
-from av_assets.domain.logs.formats import ROS1_MAGIC
-from av_assets.domain.logs.log_bytes import LogBytes, why
+from av_assets.domain.logs.log_bytes import IndexedLog
+from av_assets.domain.logs.magic import ROS1_MAGIC
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 MESSAGE, BAG_HEADER, INDEX, CHUNK, CHUNK_INFO, CONNECTION = 0x02, 0x03, 0x04, 0x05, 0x06, 0x07
 MAX_HEADER_BYTES = 1 << 20
@@ -29,42 +28,19 @@ _U32 = struct.Struct("<I")
 Header = dict[bytes, bytes]
 
 
-class Ros1Log(LogBytes):
-    """One bag. Fields as in `LogSource`; `indexed` tells whether the bag's own index was used."""
+class Ros1Log(IndexedLog):
+    """One bag. Fields as in `LogSource`."""
 
     format = "ros1"
 
-    def __init__(self, path: Path, salvage: bool = False) -> None:
-        """Open by the index, or by a scan when there is none, it is broken, or `salvage` asks for it.
+    def forget(self) -> None:
+        super().forget()
+        self._connections: dict[int, tuple[bytes, bytes]] = {}
 
-        Raises:
-            LogError: the file system refused, or the bag is encrypted.
-        """
-        super().__init__(path)
-        self.channels: dict[int, Channel] = {}
-        self.counts: dict[int, int] = {}
-        self.blocks: list[Block] = []
-        self.damage = Damage(self.size)
-        self.indexed = False
-        try:
-            self._open(salvage)
-        except BaseException:
-            self.close()
-            raise
-
-    def _open(self, salvage: bool) -> None:
+    def _scan(self) -> None:
         from av_assets.domain.logs.ros1_scan import scan
 
-        if not salvage:
-            try:
-                self._read_index()
-                self.indexed = True
-            except (LogError, struct.error, KeyError) as error:
-                self.channels, self.counts, self.blocks = {}, {}, []
-                code, reason = why(error, "bad_index")
-                self.damage.note("bad_index" if code == "bad_record" else code, reason)
-        if not self.indexed:
-            scan(self)
+        scan(self)
 
     def head_at(self, offset: int) -> tuple[Header, int, int]:
         """Header of the record at `offset`, where its data starts, and how long the data is.
@@ -111,10 +87,18 @@ class Ros1Log(LogBytes):
                 self.counts[number] = self.counts.get(number, 0) + count
             size = start + length - offset
             start_ns, end_ns = time_ns(head[b"start_time"]), time_ns(head[b"end_time"])
-            self.blocks.append(Block(start_ns, end_ns, offset, size, length, frozenset(counts)))
+            self.blocks.append(
+                Block(start_ns, end_ns, offset, size, length, self.same_channels(frozenset(counts)))
+            )
 
     def add_connection(self, head: Header, data: bytes) -> None:
+        """The first record of a connection counts: a later one says the same or is damaged."""
         (number,) = _U32.unpack(head[b"conn"])
+        told = head[b"topic"], data
+        if (first := self._connections.setdefault(number, told)) is not told:
+            if first != told:
+                self.damage.note("bad_record", f"connection {number} is told in two ways")
+            return
         fields = parse_header(data)
         msgtype = ros2_name(fields[b"type"].decode("utf-8", "replace"))
         text = fields.get(b"message_definition", b"").decode("utf-8", "replace")
@@ -122,14 +106,6 @@ class Ros1Log(LogBytes):
         stamp = stamp_offset(msgtype, text, "ros1msg", "ros1")
         slash = "/" if head[b"topic"].startswith(b"/") else ""
         self.channels[number] = Channel(slash + topic, msgtype, "ros1", text, "ros1msg", stamp)
-
-    def read(self, block: Block, wanted: frozenset[int]) -> list[RawMessage]:
-        """Messages of one block in time order; a block that does not decode is noted as lost."""
-        try:
-            return sorted_by_time(list(self.messages(self.decoded(block), wanted, block.kind == "cut")))
-        except (LogError, struct.error, KeyError) as error:
-            self.damage.note(*why(error, "bad_chunk"), block.length)
-            return []
 
     def decoded(self, block: Block) -> bytes:
         """The records of one block.

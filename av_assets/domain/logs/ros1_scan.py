@@ -15,7 +15,7 @@ from av_assets.domain.errors import LogError
 from av_assets.domain.logs import ros1_log as ros1
 from av_assets.domain.logs.blocks import MAX_CHUNK_BYTES, MAX_TIME_NS, Block
 from av_assets.domain.logs.compression import decompress, decompress_prefix
-from av_assets.domain.logs.formats import ROS1_MAGIC
+from av_assets.domain.logs.magic import ROS1_MAGIC
 
 if TYPE_CHECKING:
     from av_assets.domain.logs.ros1_log import Header, Ros1Log
@@ -124,7 +124,8 @@ def _keep(log: Ros1Log, seen: Counter[int], data: bytes, at: int, length: int, k
         counts.update(last.channels or ())
     size = length if kind == "records" else len(data)
     kind = "cut" if kind == "chunk" and used != len(data) else kind
-    log.blocks.append(Block(start_ns, end_ns, at, length, size, frozenset(counts), kind))
+    channels = log.same_channels(frozenset(counts))
+    log.blocks.append(Block(start_ns, end_ns, at, length, size, channels, kind))
     return used
 
 

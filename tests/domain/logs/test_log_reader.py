@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import struct
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,10 +21,11 @@ from log_writers import (
     store,
     write_mcap,
     write_ros1,
+    write_rosbag2,
 )
 
 from av_assets.domain.errors import LogError
-from av_assets.domain.logs.formats import sniff
+from av_assets.domain.logs.formats import LogKind, sniff
 from av_assets.domain.logs.reader import LogReader, RawMessage, header_stamp_ns, image_payload
 
 if TYPE_CHECKING:
@@ -87,7 +89,7 @@ def test_a_file_without_ending_opens_by_its_content(small_logs: dict[str, Path],
         with LogReader(tmp_path / "ab12cd") as reader:
             assert reader.message_count == 180
     shutil.copy(next(small_logs["db3"].glob("*.db3")), tmp_path / "ab12cd")
-    assert sniff(tmp_path / "ab12cd") == "sqlite3"
+    assert sniff(tmp_path / "ab12cd") == LogKind("sqlite3")
     with LogReader(tmp_path / "ab12cd") as reader:
         assert sum(1 for _ in reader.messages()) == 180
 
@@ -198,3 +200,27 @@ def test_memory_is_bounded_by_overlapping_blocks(tmp_path: Path) -> None:
             next(stream)
         assert len(source.blocks) > 20
         assert len(read) <= 4
+
+
+@pytest.mark.parametrize("name", ["x.bag", "x.mcap", "db3"])
+def test_memory_does_not_grow_with_the_length_of_a_log(tmp_path: Path, name: str) -> None:
+    """Beyond the list of blocks: ten times as many messages, far less than a tenth of their bytes."""
+    types = store(ros1=name == "x.bag")
+    peaks, sizes = [], []
+    for seconds in (3, 30):
+        folder = tmp_path / str(seconds)
+        folder.mkdir()
+        sent = drive(types, seconds)
+        if name == "db3":
+            path = write_rosbag2(folder / name, sent, types, "SQLITE3")
+        else:
+            path = (write_ros1 if name == "x.bag" else write_mcap)(folder / name, sent, types)
+        for salvage in (False, True):
+            tracemalloc.start()
+            with LogReader(path, salvage=salvage) as reader:
+                sizes.append(sum(len(raw.data) for raw in reader.messages()))
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    for short, long in ((0, 2), (1, 3)):
+        assert sizes[long] > 9 * sizes[short]
+        assert peaks[long] - peaks[short] < 0.15 * (sizes[long] - sizes[short])

@@ -144,6 +144,38 @@ def rules(as_json: bool) -> None:
 
 
 @click.command()
+@json_option
+def readers(as_json: bool) -> None:
+    """Reader plug-ins that are installed (entry points av_assets.readers; see docs/readers.md)."""
+    from av_assets.domain.logs.plugins import installed_readers
+
+    found = [
+        {"name": r.name, "package": r.package, "state": r.reason or "ready"} for r in installed_readers()
+    ]
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for row in found or [{"name": "none", "package": "", "state": "only the built-in formats"}]:
+        click.echo(f"{row['name']}  {row['package']}  {row['state']}")
+
+
+@click.command()
+@click.argument("log", type=path_argument)
+@click.argument("out", type=path_argument)
+@click.option(
+    "--metadata", multiple=True, metavar="TOPIC=FILE", help="Sensor metadata JSON of a packet topic."
+)
+@click.option("--overwrite", is_flag=True, help="Replace OUT where it exists.")
+def ouster(log: Path, out: Path, metadata: tuple[str, ...], overwrite: bool) -> None:
+    """Turn the raw Ouster packets of LOG into point clouds, in the MCAP file OUT."""
+    from av_assets.domain.logs.ouster import convert_ouster
+
+    given = {topic: Path(file).read_text("utf-8") for topic, _, file in (m.partition("=") for m in metadata)}
+    for topic, clouds in convert_ouster(log, out, given, overwrite=overwrite).items():
+        click.echo(f"{out}: {topic}  {clouds} clouds")
+
+
+@click.command()
 @click.argument("shards", type=path_argument)
 @click.argument("out", type=path_argument)
 @click.option("--to", "target", type=click.Choice(["mcap", "webdataset", "zarr"]), required=True)
@@ -186,7 +218,7 @@ def record(out: Path, count: int) -> None:
         click.echo(made)
 
 
-LOG_COMMANDS = (inspect, check, salvage, faults, rules, export, record)
+LOG_COMMANDS = (inspect, check, salvage, faults, rules, readers, ouster, export, record)
 
 
 def with_progress(what: str, work: Callable[[Callable[[int, int], None]], Any]) -> Any:

@@ -26,6 +26,7 @@ from av_assets.domain.logs.drive_spec import (
     read_drive_spec,
     slug,
 )
+from av_assets.domain.logs.formats import companions
 from av_assets.domain.logs.landed_folder import LandedFolder
 from av_assets.domain.logs.landing import Landed
 from resources.landing_bucket import BucketDrive, drives_of
@@ -188,7 +189,8 @@ def _copy_in(root: Path, source: Path, spec: DriveSpec) -> None:
             shutil.copytree(source, growing, copy_function=_copy, symlinks=True)
         else:
             growing.mkdir()
-            _copy(str(source), str(growing / source.name))
+            for file in (source, *companions(source)):
+                _copy(str(file), str(growing / file.name))
         _replace(growing / SPEC_FILE, spec.to_yaml())
         _replace(growing / MARKER_FILE, "")
         target = root / spec.drive
@@ -201,11 +203,9 @@ def _copy_in(root: Path, source: Path, spec: DriveSpec) -> None:
 
 def _upload(bucket: BucketStore, source: Path, spec: DriveSpec) -> None:
     bucket.delete(f"{spec.drive}/{MARKER_FILE}")  # until the new one comes, the drive is incomplete
-    paths = (
-        [p for p in sorted(source.rglob("*")) if p.is_file() and not p.is_symlink()]
-        if source.is_dir()
-        else [source]
-    )
+    paths = [source, *companions(source)]
+    if source.is_dir():
+        paths = [p for p in sorted(source.rglob("*")) if p.is_file() and not p.is_symlink()]
     for path in paths:
         name = path.relative_to(source).as_posix() if source.is_dir() else path.name
         if name not in (MARKER_FILE, SPEC_FILE):

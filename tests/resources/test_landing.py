@@ -113,6 +113,18 @@ class TestArea:
         assert caught.value.code == code
         assert folder_lake.manifest("raw_logs", DRIVE) is None
 
+    def test_single_file_brings_what_it_is_not_whole_without(self, landing: Landing, tmp_path: Path) -> None:
+        for name in ("front.mp4", "front_timestamps.csv", "other.csv"):
+            (tmp_path / name).write_bytes(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom")
+        drive = landing.land(tmp_path / "front.mp4")
+        found = landing.drive(drive, tmp_path / "small")
+        assert found is not None
+        assert set(found.sizes(drive, LandingPolicy.load())) == {
+            "drive.yaml",
+            "front.mp4",
+            "front_timestamps.csv",
+        }
+
     def test_nothing_there_is_nothing(self, landing: Landing, folder_lake: Lake, tmp_path: Path) -> None:
         assert list(landing.arrivals(time.time())) == []
         assert landing.drive(DRIVE, tmp_path) is None

@@ -13,7 +13,15 @@ from pathlib import Path
 import yaml
 
 from av_assets.domain.errors import LogError
-from av_assets.domain.logs.magic import SQLITE_ERRORS, LogFormat, LogKind, os_error, sniff, sqlite_uri
+from av_assets.domain.logs.magic import (
+    SQLITE_ERRORS,
+    SQLITE_SIDE_FILES,
+    LogFormat,
+    LogKind,
+    os_error,
+    sniff,
+    sqlite_uri,
+)
 
 __all__ = [
     "LOG_ENDINGS",
@@ -170,3 +178,11 @@ def _metadata(path: Path) -> dict[str, object]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError):
         return {}
     return info if isinstance(info, dict) else {}
+
+
+def companions(log: Path) -> list[Path]:
+    """Files beside a single log without which it is not whole: times of a video, journals of a database."""
+    from av_assets.domain.logs.video_times import NAMES
+
+    names = [pattern.format(log.stem) for pattern in NAMES] + [log.name + end for end in SQLITE_SIDE_FILES]
+    return [log.with_name(name) for name in names if log.with_name(name).is_file()]

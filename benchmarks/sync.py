@@ -102,18 +102,23 @@ def _stamped_later(data: bytes, later_s: int) -> bytes:
 
 
 def pass_through(drive: Path, target: Path) -> int:
-    """Write `<role>.parquet` of every camera as redaction does where nobody is seen; returns the frames."""
+    """Write the part `<role>/00000.parquet` of every camera as redaction does where nobody is seen.
+
+    Returns the number of frames.
+    """
     from av_assets.domain.evidence.digests import sha256_bytes
     from av_assets.domain.logs.drive_spec import SPEC_FILE, read_drive_spec
     from av_assets.domain.logs.reader import LogReader, image_payload
     from av_assets.domain.privacy.frames import ClipRow, ClipWriter
 
-    target.mkdir()
     streams = read_drive_spec(drive / SPEC_FILE).streams
     roles = {stream.topic: role for role, stream in streams.items() if stream.kind == "camera"}
+    for role in roles.values():
+        (target / role).mkdir(parents=True)
     with ExitStack() as stack:
         reader = stack.enter_context(LogReader(drive))
-        writers = {t: stack.enter_context(ClipWriter(target / f"{r}.parquet")) for t, r in roles.items()}
+        parts = {topic: target / role / "00000.parquet" for topic, role in roles.items()}
+        writers = {topic: stack.enter_context(ClipWriter(path)) for topic, path in parts.items()}
         for raw in reader.messages(roles):
             picture = image_payload(raw)
             data = bytes(picture.data)

@@ -13,8 +13,8 @@ import numpy as np
 
 from av_assets.domain.errors import SyncError
 from av_assets.domain.geometry.transforms import Array, invert
-from av_assets.domain.sync.grid import NS_PER_S, ReferenceGrid
-from av_assets.domain.sync.pointclouds import column, layout
+from av_assets.domain.sync.grid import ReferenceGrid
+from av_assets.domain.sync.pointclouds import CloudReader
 from av_assets.domain.sync.streams import Survey, read_messages
 
 if TYPE_CHECKING:
@@ -63,19 +63,17 @@ def phases_in_cloud(raw: RawMessage, period_ns: int, azimuths: Mapping[str, floa
     Raises:
         SyncError: the message is no point cloud.
     """
-    cloud = layout(raw)
-    name = next((field for field in TIME_FIELDS if field in cloud.fields), None)
-    if name is None or not period_ns:
+    if not period_ns:
         return {}
-    offset_s = offsets_s(column(cloud, name).ravel(), period_ns / NS_PER_S)
-    if offset_s is None:
+    points, offset_ns, _ = CloudReader(period_ns).read_timed(raw)
+    if offset_ns is None:
         return {}
-    azimuth = np.arctan2(column(cloud, "y").ravel(), column(cloud, "x").ravel())
+    azimuth = np.arctan2(points[:, 1], points[:, 0])
     phases = {}
     for role, wanted in azimuths.items():
         near = np.abs((azimuth - wanted + np.pi) % (2 * np.pi) - np.pi) <= HALF_WIDTH_RAD
         if near.sum() >= MIN_POINTS:
-            angle = np.angle(np.exp(2j * np.pi * offset_s[near] * NS_PER_S / period_ns).mean())
+            angle = np.angle(np.exp(2j * np.pi * offset_ns[near] / period_ns).mean())
             share = (angle / (2 * np.pi) + 0.25) % 1.0 - 0.25
             phases[role] = round(share * period_ns)
     return phases

@@ -1,11 +1,12 @@
-"""What synchronization says about itself: per stream what matched, and how far off its expected time it was.
+"""What synchronization says about itself: per stream and pair, how far off their expected time they were.
 
-Belongs here: figures and the picture of sync_report.json. Does not belong here: matching.
+Belongs here: figures of sync_report.json. Does not belong here: matching, the picture (residual_plot).
 """
 
 from __future__ import annotations
 
-import io
+from collections import Counter
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,17 +15,20 @@ from av_assets.domain.sync.grid import Ns, period_of
 from av_assets.domain.sync.match import Match, pair_offsets
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from av_assets.domain.sync.streams import Stamps
+    from av_assets.domain.logs.drive_spec import DriveSpec
+    from av_assets.domain.sync.plan import MatchedStream, Plan
+    from av_assets.domain.sync.resample import Resampler
+    from av_assets.domain.sync.scan import Scan
+    from av_assets.domain.sync.stamps import Stamps
+    from av_assets.domain.sync.streams import Survey
+    from av_assets.policies.sync import SyncPolicy
 
+REPORT_SCHEMA = 2
 PERCENTILES = (50, 95, 99)
-# The picture of residuals, in pixels.
-_WIDTH, _TITLE, _ROW = 820, 40, 130
-_LEFT, _RIGHT, _ABOVE, _PLOT = 150, 785, 22, 74
-_BLUE, _RED, _GREY, _BLACK = "#3b6ea5", "#b8402f", "#777777", "#222222"
 
 
 def percentiles(values_ns: NDArray) -> dict[str, int | None]:
@@ -70,7 +74,8 @@ def stream_report(
         "within_tolerance": round(within, 6),
         "residual_ok": summary["p95"] is not None and summary["p95"] <= tolerance_ns,
         "latency_ns": percentiles(stamps.log_ns - stamps.sensor_ns),
-        "time_source": stamps.source,
+        "late": stamps.late,
+        "time_source": stamps.clock.source,
         "histogram": _histogram(offsets_ns, tolerance_ns, bins),
     }
 
@@ -91,48 +96,152 @@ def _histogram(offsets_ns: Ns, tolerance_ns: int, bins: int) -> dict[str, list[i
     return {"edges_ns": np.rint(edges).astype(np.int64).tolist(), "counts": counts.tolist()}
 
 
-def residual_png(report: Mapping[str, Any]) -> bytes:
-    """Histograms of the signed residuals of a sync_report.json, one row per stream: PNG bytes, the same
-    every time. Drawn by hand, because a plotting library took longer than all other writing of a short
-    drive."""
-    from PIL import Image, ImageDraw, ImageFont
+def pair_reports(matched: Mapping[str, MatchedStream], bins: int) -> dict[str, dict[str, Any]]:
+    """`<role>-<role>` -> residuals between two payload streams: their spacing less its expected phase.
 
-    streams = sorted(report["streams"].items())
-    picture = Image.new("RGB", (_WIDTH, _TITLE + _ROW * max(len(streams), 1)), "white")
-    draw = ImageDraw.Draw(picture)
-    draw.font = ImageFont.load_default(13)
-    title = f"{report['drive']}: residual to the expected phase"
-    draw.text((_WIDTH / 2, _TITLE / 2), title, _BLACK, anchor="mm")
-    if not streams:
-        draw.text((_WIDTH / 2, _TITLE + _ROW / 2), "no stream with payload", _BLACK, anchor="mm")
-    for row, (role, stream) in enumerate(streams):
-        _draw(draw, _TITLE + _ROW * row + _ABOVE, role, stream)
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", compress_level=1)  # large white areas: small all the same
-    return buffer.getvalue()
+    As in `stream_report`, every element of the slower stream counts, whether it stands in a row or not.
+    """
+    pairs = {}
+    for (one, a), (other, b) in combinations(sorted(matched.items()), 2):
+        phase_ns, tolerance_ns = b.phase_ns - a.phase_ns, max(a.tolerance_ns, b.tolerance_ns)
+        offsets_ns = pair_offsets(np.unique(a.stamps.used_ns), b.stamps.used_ns, phase_ns)
+        residual_ns = np.abs(offsets_ns)
+        within = float((residual_ns <= tolerance_ns).mean()) if len(residual_ns) else 0.0
+        summary = percentiles(residual_ns)
+        pairs[f"{one}-{other}"] = {
+            "pairs": len(offsets_ns),
+            "phase_ns": phase_ns,
+            "tolerance_ns": tolerance_ns,
+            "residual_ns": summary,
+            "within_tolerance": round(within, 6),
+            "residual_ok": summary["p95"] is not None and summary["p95"] <= tolerance_ns,
+            "histogram": _histogram(offsets_ns, tolerance_ns, bins),
+        }
+    return pairs
 
 
-def _draw(draw: Any, top: int, role: str, stream: Mapping[str, Any]) -> None:
-    """One histogram with its top edge at pixel row `top`; dashed lines stand at the tolerance."""
-    edges_ns, counts = stream["histogram"]["edges_ns"], stream["histogram"]["counts"]
-    first_ns, span_ns, bottom = edges_ns[0], max(edges_ns[-1] - edges_ns[0], 1), top + _PLOT
+def drive_report(
+    spec: DriveSpec, found: Survey, scan: Scan, plan: Plan | None, resampler: Resampler,
+    accounts: Sequence[Mapping[str, Any]], policy: SyncPolicy,
+) -> dict[str, Any]:  # fmt: skip
+    """All of sync_report.json.
 
-    def column(offset_ns: int) -> int:
-        return int(_LEFT + (offset_ns - first_ns) / span_ns * (_RIGHT - _LEFT) + 0.5)
+    Args:
+        accounts: of every segment, as the clip maker writes them.
+    """
+    matched = {} if plan is None else plan.matched
+    unreadable = _sums(accounts, lambda account: account["unreadable"].items())
+    streams = {}
+    for role, s in sorted(matched.items()):
+        assert plan is not None
+        streams[role] = {
+            "topic": s.topic,
+            "kind": s.kind,
+            "unreadable": unreadable.get(role, 0),
+            "azimuth_phase_ns": s.azimuth_ns,
+            **stream_report(
+                plan.grid.ref_ns, s.stamps, s.match, s.phase_ns, s.tolerance_ns, policy.histogram_bins
+            ),
+        }
+    clocks = {s.topic: s.stamps.clock for s in matched.values()} | scan.clocks
+    return {
+        "schema": REPORT_SCHEMA,
+        "drive": spec.drive,
+        "policy": policy.digest,
+        "reference": _reference(plan),
+        "clips": 0 if plan is None else len(plan.clips),
+        "segments": 0 if plan is None else len(plan.segments),
+        "rows": {
+            "written": sum(account["rows"] - account["dropped"] for account in accounts),
+            "dropped": sum(account["dropped"] for account in accounts),
+        },
+        "streams": streams,
+        "pairs": pair_reports(matched, policy.histogram_bins),
+        "signals": _signals(scan, resampler, accounts),
+        "clocks": {topic: clock.as_json() for topic, clock in sorted(clocks.items())},
+        "out_of_order": {"policy": policy.out_of_order, "late": _late(scan, matched)},
+        "deskew": _deskew(policy, accounts),
+        "can": scan.can,
+        "unreadable_messages": scan.unreadable,
+        "residual_ok": all(stream["residual_ok"] for stream in streams.values()),
+        "notes": _notes(spec, found, scan, plan),
+    }
 
-    highest, colour = max(*counts, 1), _BLUE if stream["residual_ok"] else _RED
-    for left_ns, right_ns, count in zip(edges_ns[:-1], edges_ns[1:], counts, strict=True):
-        if count:  # at least two pixels high: a single outlier must show
-            height = max(2, round(count / highest * (_PLOT - 4)))
-            draw.rectangle((column(left_ns), bottom - height, column(right_ns) - 1, bottom), colour)
-    tolerance_ns, p95 = stream["tolerance_ns"], stream["residual_ns"]["p95"]
-    for at in (column(-tolerance_ns), column(tolerance_ns)):
-        for dash in range(top, bottom, 8):
-            draw.line((at, dash, at, dash + 4), _GREY)
-    draw.rectangle((_LEFT, top, _RIGHT, bottom), outline=_BLACK)
-    told = "no pairs" if p95 is None else f"p95 {p95 / 1e6:.2f} ms"
-    draw.text((_RIGHT, top - 4), f"{told}, tolerance {tolerance_ns / 1e6:.0f} ms", _BLACK, anchor="rs")
-    draw.text((_LEFT - 8, top + _PLOT / 2), role, _BLACK, anchor="rm")
-    for tick_ns in (first_ns, -tolerance_ns, 0, tolerance_ns, edges_ns[-1]):
-        draw.line((column(tick_ns), bottom, column(tick_ns), bottom + 4), _BLACK)
-        draw.text((column(tick_ns), bottom + 17), f"{tick_ns / 1e6:g} ms", _BLACK, anchor="ms")
+
+def _reference(plan: Plan | None) -> dict[str, Any]:
+    if plan is None:
+        return {"kind": "none", "role": None, "period_ns": 0, "frames": 0, "start_ns": None, "end_ns": None}
+    ref_ns = plan.grid.ref_ns
+    return {
+        "kind": plan.grid.kind,
+        "role": plan.grid.role,
+        "period_ns": plan.grid.period_ns,
+        "frames": len(ref_ns),
+        "start_ns": int(ref_ns[0]),
+        "end_ns": int(ref_ns[-1]),
+    }
+
+
+def _sums(
+    accounts: Sequence[Mapping[str, Any]], entries: Callable[[Mapping[str, Any]], Iterable[tuple[str, int]]]
+) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for account in accounts:
+        for name, count in entries(account):
+            total[name] += count
+    return total
+
+
+def _signals(
+    scan: Scan, resampler: Resampler, accounts: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    counts = _sums(
+        accounts,
+        lambda account: (
+            (f"{name} {what}", count)
+            for name, told in account["signals"].items()
+            for what, count in told.items()
+        ),
+    )
+    rows = sum(account["rows"] for account in accounts)
+    return {
+        name: {
+            "topic": scan.signals.source(name),
+            "mode": mode,
+            "samples": sum(group.samples for group in scan.signals.groups_of(name)),
+            "late": sum(group.late for group in scan.signals.groups_of(name)),
+            "valid": round(counts[f"{name} valid"] / rows, 6) if rows else 0.0,
+            "boundary": counts[f"{name} boundary"],
+            "held": counts[f"{name} held"],
+        }
+        for name, mode in resampler.modes.items()
+    }
+
+
+def _late(scan: Scan, matched: Mapping[str, MatchedStream]) -> dict[str, int]:
+    """topic -> messages that came later than the watermark; topics without any are left out."""
+    late = Counter({s.topic: s.stamps.late for s in matched.values()})
+    for group in scan.signals.groups:
+        late[group.topic] += group.late
+    return {topic: count for topic, count in sorted(late.items()) if count}
+
+
+def _deskew(policy: SyncPolicy, accounts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    roles = sorted({role for account in accounts for role in account["deskew"]})
+    told = {
+        role: dict(sorted(_sums(accounts, lambda a, r=role: a["deskew"].get(r, {}).items()).items()))  # type: ignore[misc]
+        for role in roles
+    }
+    return {"mode": policy.deskew, "clouds": told}
+
+
+def _notes(spec: DriveSpec, found: Survey, scan: Scan, plan: Plan | None) -> list[str]:
+    matched = {} if plan is None else plan.matched
+    absent = [
+        f"{role}: no redacted frames"
+        for role, stream in found.streams.items()
+        if stream.kind == "camera" and role not in matched
+    ]
+    declared = [f"{role}: not in the log" for role in sorted(spec.streams) if role not in found.streams]
+    empty = ["no stream of a sensor has a sample: there are no clips"] if plan is None else []
+    return [*scan.notes, *absent, *declared, *empty]

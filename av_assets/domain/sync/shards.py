@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from av_assets.domain.errors import SyncError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from av_assets.domain.sync.grid import Ns
     from av_assets.domain.sync.tracks import Track
 
-SCHEMA_VERSION: Final = b"1"
+SCHEMA_VERSION: Final = b"2"
 TRACK_TYPE: Final = pa.struct(
     [
         pa.field("track_id", pa.int32()),
@@ -33,6 +35,7 @@ TRACK_TYPE: Final = pa.struct(
     ]
 )
 # Payload leaves: stored as they are (pictures do not compress again), never in dictionaries or statistics.
+MAX_COLUMN_BYTES: Final = (1 << 31) - 1  # offsets of a parquet binary column in memory
 _PAYLOADS: Final = ("data", "points")
 
 
@@ -56,9 +59,17 @@ def struct_column(leading: Mapping[str, pa.Array], times: Times) -> pa.StructArr
 
 
 def points_column(clouds: Sequence[NDArray[np.float32] | None]) -> dict[str, pa.Array]:
-    """`points` (little-endian float32 N x 4) and `count`; None gives nulls."""
+    """`points` (little-endian float32 N x 4) and `count`; None gives nulls.
+
+    Raises:
+        SyncError: clip_too_large, beyond 2 GiB.
+    """
     present = [cloud for cloud in clouds if cloud is not None]
     sizes = [0 if cloud is None else cloud.nbytes for cloud in clouds]
+    if sum(sizes) > MAX_COLUMN_BYTES:
+        raise SyncError(
+            "the clouds of one clip exceed 2 GiB", code="clip_too_large", remedy="choose a shorter clip_s"
+        )
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
     data = np.concatenate(present) if present else np.empty((0, 4), "<f4")
     absent = np.array([cloud is None for cloud in clouds], np.bool_)
@@ -71,8 +82,12 @@ def points_column(clouds: Sequence[NDArray[np.float32] | None]) -> dict[str, pa.
 
 def tracks_column(rows: Sequence[Sequence[Track] | None]) -> dict[str, pa.Array]:
     """`tracks`: a list of track structs per row; None gives null."""
-    cells = [None if row is None else [track._asdict() for track in row] for row in rows]
-    return {"tracks": pa.array(cells, pa.list_(TRACK_TYPE))}
+    flat = [track for row in rows if row is not None for track in row]
+    fields = [pa.array([getattr(track, field.name) for track in flat], field.type) for field in TRACK_TYPE]
+    offsets = np.cumsum([0, *(len(row or ()) for row in rows)]).astype(np.int32)
+    absent = pa.array([row is None for row in rows], pa.bool_())
+    values = pa.StructArray.from_arrays(fields, fields=list(TRACK_TYPE))
+    return {"tracks": pa.ListArray.from_arrays(pa.array(offsets), values, mask=absent)}
 
 
 def signals_column(signals: Mapping[str, Array]) -> pa.StructArray:
@@ -82,16 +97,24 @@ def signals_column(signals: Mapping[str, Array]) -> pa.StructArray:
     return pa.StructArray.from_arrays(arrays, names=names)
 
 
+def keyframes(ref_ns: Ns, keyframe_ns: int) -> NDArray[np.bool_]:
+    """The first row of a clip, and of every window of keyframe_ns after it that has rows."""
+    window = (ref_ns - ref_ns[:1]) // keyframe_ns
+    return np.asarray(np.diff(window, prepend=-1) != 0)
+
+
 def clip_table(
-    drive: str, number: int, first_frame: int, ref_ns: Ns, columns: Mapping[str, pa.Array]
-) -> pa.Table:
-    """The table of one clip: clip_id, frame_index (in the drive), ref_ns, then the sensor columns as
+    drive: str, number: int, first_frame: int, ref_ns: Ns, keyframe: NDArray[np.bool_],
+    columns: Mapping[str, pa.Array],
+) -> pa.Table:  # fmt: skip
+    """The table of one clip: clip_id, frame_index (in the drive), ref_ns, keyframe, then the sensor columns as
     given."""
     rows = len(ref_ns)
     leading = {
         "clip_id": pa.array([clip_id(drive, number)] * rows, pa.string()),
         "frame_index": pa.array(np.arange(first_frame, first_frame + rows, dtype=np.int32)),
         "ref_ns": pa.array(ref_ns, pa.int64()),
+        "keyframe": pa.array(keyframe, pa.bool_()),
     }
     table = pa.table({**leading, **columns})
     return table.replace_schema_metadata({b"schema_version": SCHEMA_VERSION, b"drive": drive.encode()})
@@ -105,12 +128,15 @@ def clip_path(out_dir: Path, number: int) -> Path:
     return out_dir / "clips" / f"{number:05d}.parquet"
 
 
-def write_clip(table: pa.Table, path: Path, structured_level: int, points_level: int) -> None:
-    """Write one clip as one row group; equal tables give equal bytes.
+def write_clip(
+    table: pa.Table, path: Path, structured_level: int, points_level: int, group_bytes: int
+) -> None:
+    """Write one clip in row groups of about group_bytes; equal tables give equal bytes.
 
     Pictures are never compressed; points are when points_level > 0; everything else by zstd at
     structured_level.
     """
+    per_row = max(1, table.nbytes // max(table.num_rows, 1))
     leaves = [leaf for field in table.schema for leaf in _leaves(field.name, field.type)]
     payloads = {leaf for leaf in leaves if leaf.rsplit(".", 1)[-1] in _PAYLOADS}
     stored = {leaf for leaf in payloads if leaf.endswith(".data") or points_level == 0}
@@ -126,7 +152,7 @@ def write_clip(table: pa.Table, path: Path, structured_level: int, points_level:
         compression_level=levels,
         use_dictionary=["clip_id", *(leaf for leaf in leaves if leaf.endswith(".encoding"))],
         write_statistics=[leaf for leaf in leaves if leaf not in payloads],
-        row_group_size=max(table.num_rows, 1),
+        row_group_size=max(1, min(table.num_rows, group_bytes // per_row)),
     )
 
 

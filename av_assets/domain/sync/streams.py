@@ -1,17 +1,13 @@
-"""The first pass over a log: stamps of every stream, all signals, the calibration. No payload is kept.
+"""What a drive holds: its streams by role, its calibration, and the one door to its raw messages.
 
-Belongs here: sorting streams by what becomes of them, and collecting. Does not belong here: matching,
-writing.
+Belongs here: sorting streams by what becomes of them, mounts, decoders. Does not belong here: samples (scan),
+matching, writing.
 """
 
 from __future__ import annotations
 
-from array import array
-from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from av_assets.domain.errors import LogError, SyncError
 from av_assets.domain.geometry.calibration import (
@@ -22,11 +18,11 @@ from av_assets.domain.geometry.calibration import (
     calibration_from_log,
     frame_tree,
 )
+from av_assets.domain.logs.blocks import MAX_TIME_NS
 from av_assets.domain.logs.contract import infer_streams
 from av_assets.domain.logs.payloads import IMAGE_TYPES
-from av_assets.domain.logs.reader import LogReader, RawMessage, header_stamp_ns
-from av_assets.domain.sync.canbus import CanDecoder
-from av_assets.domain.sync.signals import SignalLog, SignalReader
+from av_assets.domain.logs.reader import LogReader, RawMessage
+from av_assets.domain.sync.can_batches import BatchCanDecoder
 from av_assets.domain.sync.wire import Cursor
 
 if TYPE_CHECKING:
@@ -35,51 +31,28 @@ if TYPE_CHECKING:
 
     from av_assets.domain.geometry.transforms import Array
     from av_assets.domain.logs.drive_spec import DriveSpec, StreamSpec
-    from av_assets.domain.sync.grid import Ns
-    from av_assets.policies.sync import SyncPolicy
 
 PAYLOAD_KINDS = ("lidar", "radar")
 SIGNAL_KINDS = ("imu", "gnss", "pose", "can", "signal", "other")
-TimeSource = Literal["sensor", "log"]
-
-
-@dataclass(frozen=True)
-class Stamps:
-    """All stamps of one stream in recorded order. `used_ns` is what matching uses, `source` says which
-    that is."""
-
-    sensor_ns: Ns
-    log_ns: Ns
-    used_ns: Ns
-    source: TimeSource
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What the first pass found. `signals` stay raw: their messages are named by position, see SignalLog."""
+    """What is known of a drive before its samples are read: roles, mounts, calibration."""
 
     streams: dict[str, StreamSpec]
-    stamps: dict[str, Stamps]
-    signals: SignalLog
     tree: FrameTree
     calibration: Calibration
-    unreadable: dict[str, int]
-    notes: tuple[str, ...]
+
+    def topic_kinds(self) -> dict[str, str]:
+        """topic -> kind of every stream but cameras, whose pictures come from redaction only."""
+        return {s.topic: s.kind for s in self.streams.values() if s.kind != "camera"}
 
 
-def judge_clock(sensor_ns: Ns, log_ns: Ns, max_offset_ns: int) -> Stamps:
-    """Sensor time, unless it is of another epoch (uptime, zero) or stands still: then log time, and it
-    is said so."""
-    source: TimeSource = "sensor"
-    if len(sensor_ns):
-        foreign = abs(float(np.median(log_ns - sensor_ns))) > max_offset_ns
-        frozen = len(sensor_ns) >= 4 and 2 * len(np.unique(sensor_ns)) <= len(sensor_ns)
-        source = "log" if foreign or frozen else "sensor"
-    return Stamps(sensor_ns, log_ns, sensor_ns if source == "sensor" else log_ns, source)
-
-
-def read_messages(reader: LogReader, topics: Collection[str]) -> Iterator[RawMessage]:
-    """Messages of the named topics; the one door through which synchronization reads a raw log.
+def read_messages(
+    reader: LogReader, topics: Collection[str], start_ns: int = 0, end_ns: int = MAX_TIME_NS + 1
+) -> Iterator[RawMessage]:
+    """Messages of the named topics in the half-open log time; the one door to a raw log.
 
     Raises:
         SyncError: raw_image_topic, when one of them carries pictures: those come from redaction only.
@@ -91,7 +64,7 @@ def read_messages(reader: LogReader, topics: Collection[str]) -> Iterator[RawMes
                 code="raw_image_topic",
                 remedy="take camera frames from redacted_clips",
             )
-    return iter(reader.messages(topics)) if topics else iter(())
+    return iter(reader.messages(topics, start_ns, end_ns)) if topics else iter(())
 
 
 def drive_streams(reader: LogReader, spec: DriveSpec) -> dict[str, StreamSpec]:
@@ -101,36 +74,16 @@ def drive_streams(reader: LogReader, spec: DriveSpec) -> dict[str, StreamSpec]:
     return {role: stream for role, stream in sorted(streams.items()) if stream.topic in topics}
 
 
-def survey(reader: LogReader, spec: DriveSpec, policy: SyncPolicy, drive_dir: Path | None) -> Survey:
-    """The first pass. Streams of pictures are known by role but not read.
+def survey(reader: LogReader, spec: DriveSpec) -> Survey:
+    """Streams, mounts and lenses of a drive: what is known before its samples are read.
 
     Raises:
-        SyncError: bad_dbc, when the declared DBC cannot be read.
+        SyncError: raw_image_topic, where a topic of transforms or lenses carries pictures.
     """
     streams = drive_streams(reader, spec)
     infos = _camera_infos(reader, streams)
     tree = frame_tree(_decoded(reader, [t for t, i in reader.topics.items() if _is_static_tf(t, i.msgtype)]))
-    calibration = _calibration(reader, streams, infos, tree)
-    can, notes = _can_decoders(reader, streams, drive_dir)
-    signals, signal_reader = SignalLog(), _signal_reader(reader, tree, can, policy)
-    sensor: dict[str, array[int]] = defaultdict(lambda: array("q"))
-    log: dict[str, array[int]] = defaultdict(lambda: array("q"))
-    kinds = {stream.topic: stream.kind for stream in streams.values() if stream.kind != "camera"}
-    kinds = {t: k for t, k in kinds.items() if reader.topics[t].msgtype not in IMAGE_TYPES}
-    for raw in read_messages(reader, kinds):
-        stamp_ns = header_stamp_ns(raw)
-        if kinds[raw.topic] in SIGNAL_KINDS:
-            signals.add(raw.topic, len(log[raw.topic]), signal_reader.read(raw))
-        sensor[raw.topic].append(raw.log_ns if stamp_ns is None else stamp_ns)
-        log[raw.topic].append(raw.log_ns)
-    offset_ns = round(policy.max_clock_offset_s * 1e9)
-    stamps = {topic: judge_clock(_ns(sensor[topic]), _ns(log[topic]), offset_ns) for topic in kinds}
-    unreadable = dict(sorted(signal_reader.failed.items()))
-    return Survey(streams, stamps, signals, tree, calibration, unreadable, notes)
-
-
-def _ns(values: array[int]) -> Ns:
-    return np.array(values, np.int64)
+    return Survey(streams, tree, _calibration(reader, streams, infos, tree))
 
 
 def _is_static_tf(topic: str, msgtype: str) -> bool:
@@ -199,26 +152,21 @@ def ego_pose(tree: FrameTree, frame: str | None) -> Array | None:
     return tree.lookup(EGO_FRAME, frame.lstrip("/")) if frame else None
 
 
-def _signal_reader(
-    reader: LogReader, tree: FrameTree, can: dict[str, CanDecoder], policy: SyncPolicy
-) -> SignalReader:
-    def rotation(frame: str) -> Array | None:
-        pose = ego_pose(tree, frame)
-        return None if pose is None else pose[:3, :3]
-
-    return SignalReader(reader.deserialize, rotation, can, policy.aliases, policy.max_signal_fields)
-
-
-def _can_decoders(
+def can_decoders(
     reader: LogReader, streams: Mapping[str, StreamSpec], drive_dir: Path | None
-) -> tuple[dict[str, CanDecoder], tuple[str, ...]]:
+) -> tuple[dict[str, BatchCanDecoder], list[str]]:
+    """topic -> decoder of its CAN frames, and notes on those that have none.
+
+    Raises:
+        SyncError: bad_dbc, when a declared DBC cannot be read.
+    """
     decoders, notes = {}, []
     for role, stream in streams.items():
         if stream.kind == "can" and stream.dbc is not None:
-            decoders[stream.topic] = CanDecoder(_find_dbc(reader, stream.dbc, drive_dir))
+            decoders[stream.topic] = BatchCanDecoder(_find_dbc(reader, stream.dbc, drive_dir))
         elif stream.kind == "can":
             notes.append(f"{role}: frames are not decoded, drive.yaml names no DBC")
-    return decoders, tuple(notes)
+    return decoders, notes
 
 
 def _find_dbc(reader: LogReader, name: str, drive_dir: Path | None) -> Path:

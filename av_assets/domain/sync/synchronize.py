@@ -1,46 +1,43 @@
-"""A drive becomes clips: pass one plans from stamps, pass two streams payloads into their rows.
+"""A drive becomes clips: one pass leaves stamps and signals on disk, then segment after segment is filled.
 
-Payloads in memory are those of the clips that are still incomplete: one clip, for a log in time order.
+Memory holds the samples of one segment's signals and the payloads of one clip. The scan and every segment are
+kept once finished, so an interrupted drive goes on where it stood, and its files do not tell of it.
 Belongs here: the order of work. Does not belong here: matching, formats, numbers of the policy.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from av_assets.domain.errors import SyncError
+from av_assets.domain.evidence.segments import FolderSegments
 from av_assets.domain.evidence.timing import Stopwatch
+from av_assets.domain.sync.clip_maker import ACCOUNT_FILE, ClipMaker, Sources
 from av_assets.domain.sync.frames import CameraFrames
-from av_assets.domain.sync.grid import NS_PER_S, Ns, ReferenceGrid
-from av_assets.domain.sync.payloads import PayloadStreamer
-from av_assets.domain.sync.plan import MatchedStream, plan_drive
-from av_assets.domain.sync.report import residual_png, stream_report
-from av_assets.domain.sync.resample import resample_signals
-from av_assets.domain.sync.shards import (
-    clip_path,
-    clip_table,
-    points_column,
-    signals_column,
-    struct_column,
-    tracks_column,
-    write_clip,
-)
-from av_assets.domain.sync.streams import PAYLOAD_KINDS, Survey, survey
+from av_assets.domain.sync.plan import Plan, plan_drive
+from av_assets.domain.sync.report import drive_report
+from av_assets.domain.sync.resample import Resampler
+from av_assets.domain.sync.residual_plot import residual_png
+from av_assets.domain.sync.scan import Scan, scan_log
+from av_assets.domain.sync.stamps import refuse_late
+from av_assets.domain.sync.streams import Survey, survey
+from av_assets.policies.clocks import ClockPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from av_assets.domain.geometry.transforms import Array
+    from av_assets.domain.evidence.segments import Segments
     from av_assets.domain.logs.drive_spec import DriveSpec
     from av_assets.domain.logs.reader import LogReader
     from av_assets.policies.sync import SyncPolicy
 
-REPORT_SCHEMA = 1
+SCAN_SEGMENT = "scan"
 
 
 @dataclass(frozen=True)
@@ -61,127 +58,85 @@ def synchronize_drive(
     out_dir: Path,
     watch: Stopwatch | None = None,
     drive_dir: Path | None = None,
+    segments: Segments | None = None,
+    clocks: ClockPolicy | None = None,
 ) -> SyncSummary:
     """Write clips/, calibration.json, sync_report.json and residuals.png of one drive into `out_dir`.
 
     Args:
-        redacted_dir: folder of `<role>.parquet` files of redaction, the only source of pictures; None:
-        no camera.
+        redacted_dir: folder of the `<role>/<NNNNN>.parquet` parts of redaction, the only source of pictures;
+            None: no camera.
         drive_dir: folder that a DBC path in `spec` is relative to; None: beside the log.
+        segments: where finished work is kept: `scan`, then one per policy.segment_s; None: nowhere.
+        clocks: how the clocks of topics are judged and repaired; None: the shipped policy.
+
+    A log without a stream of a sensor gives no clips and a note. Parts of `watch`: read, decode, compute,
+    write; writing a clip overlaps with reading the next one.
 
     Raises:
-        SyncError: empty_span (no sample at all), bad_dbc, bad_redacted_clip, raw_image_topic.
+        SyncError: empty_span (no message at all), bad_dbc, bad_redacted_clip, raw_image_topic, out_of_order and
+            signal_boundary (where the policy says `error`), clip_too_large.
     """
-    watch = watch or Stopwatch()
+    watch, clocks = watch or Stopwatch(), clocks or ClockPolicy.load()
+    if not reader.message_count:
+        raise SyncError("the log holds no message", code="empty_span", drive=spec.drive)
+    out_dir.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
+        if segments is None:
+            kept = stack.enter_context(tempfile.TemporaryDirectory(prefix=".segments-", dir=out_dir))
+            segments = FolderSegments(Path(kept))
         with watch("read"):
-            found = survey(reader, spec, policy, drive_dir)
+            found = survey(reader, spec)
             cameras = _open_cameras(redacted_dir, found, stack)
+        scanned = segments.once(SCAN_SEGMENT, partial(scan_log, reader, found, policy, drive_dir, watch))
         with watch("compute"):
-            grid, matched = plan_drive(reader, found, cameras, policy)
-            signals, signal_report = resample_signals(found, grid.ref_ns, policy)
-        rows = _clip_rows(grid.ref_ns, round(policy.clip_s * NS_PER_S))
-        streamer = PayloadStreamer(reader, found, _payload_indices(matched), rows)
-        for number, clip in enumerate(rows):
-            with watch("read"):
-                payloads = streamer.clip(number)
-            with watch("write"):
-                columns = _columns(matched, cameras, payloads, signals, clip)
-                table = clip_table(spec.drive, number, clip.start, grid.ref_ns[clip], columns)
-                path = clip_path(out_dir, number)
-                write_clip(table, path, policy.structured_zstd_level, policy.points_zstd_level)
-    report = _report(spec, found, grid, matched, signal_report, streamer.unreadable, len(rows), policy)
-    with watch("write"):
-        found.calibration.save(out_dir / "calibration.json")
-        text = json.dumps(report, indent=1, sort_keys=True, allow_nan=False)
-        (out_dir / "sync_report.json").write_text(text + "\n", "utf-8")
-        (out_dir / "residuals.png").write_bytes(residual_png(report))
-    return SyncSummary(len(grid.ref_ns), len(rows), bool(report["residual_ok"]), report)
+            scan = Scan(scanned, found, spec, policy, clocks)
+            for group in scan.signals.groups:
+                refuse_late(group.topic, group.late, policy)
+            plan = plan_drive(reader, found, scan, cameras, policy, clocks)
+            resampler = Resampler(scan.signals, policy)
+        sources = Sources(spec.drive, reader, found, cameras, scan.signals)
+        accounts = _segments(segments, sources, plan, resampler, policy, watch, out_dir) if plan else []
+        report = drive_report(spec, found, scan, plan, resampler, accounts, policy)
+        with watch("write"):
+            found.calibration.save(out_dir / "calibration.json")
+            text = json.dumps(report, indent=1, sort_keys=True, allow_nan=False)
+            (out_dir / "sync_report.json").write_text(text + "\n", "utf-8")
+            (out_dir / "residuals.png").write_bytes(residual_png(report))
+    return SyncSummary(report["rows"]["written"], report["clips"], bool(report["residual_ok"]), report)
 
 
 def _open_cameras(redacted_dir: Path | None, found: Survey, stack: ExitStack) -> dict[str, CameraFrames]:
     cameras = {}
     for role, stream in found.streams.items():
-        path = redacted_dir / f"{role}.parquet" if redacted_dir and stream.kind == "camera" else None
-        if path is not None and path.is_file():
-            cameras[role] = CameraFrames(path)
-            stack.callback(cameras[role].close)
+        if redacted_dir is not None and stream.kind == "camera":
+            frames = CameraFrames(redacted_dir, role)
+            stack.callback(frames.close)
+            if len(frames.sensor_ns):
+                cameras[role] = frames
     return cameras
 
 
-def _clip_rows(ref_ns: Ns, clip_ns: int) -> list[slice]:
-    """Rows of each clip: half-open windows of clip_ns from the first row; windows without rows make no
-    clip."""
-    window = (ref_ns - ref_ns[0]) // clip_ns
-    starts = np.flatnonzero(np.diff(window, prepend=-1))
-    return [slice(int(a), int(b)) for a, b in zip(starts, [*starts[1:], len(ref_ns)], strict=True)]
+def _segments(
+    segments: Segments, sources: Sources, plan: Plan, resampler: Resampler, policy: SyncPolicy,
+    watch: Stopwatch, out_dir: Path,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Make what is missing, put the clips of all segments into out_dir, and give their accounts."""
+    maker = ClipMaker(sources, plan, resampler, policy, watch)
+    accounts = []
+    for number in plan.segments:
+        folder = segments.once(f"{number:05d}", partial(maker.make, number))
+        accounts.append(json.loads((folder / ACCOUNT_FILE).read_text("utf-8")))
+        with watch("write"):
+            for clip in sorted((folder / "clips").glob("*.parquet")):
+                _lay_out(clip, out_dir / "clips" / clip.name)
+    return accounts
 
 
-def _payload_indices(matched: Mapping[str, MatchedStream]) -> dict[str, Ns]:
-    return {role: stream.match.sample for role, stream in matched.items() if stream.kind in PAYLOAD_KINDS}
-
-
-def _columns(
-    matched: Mapping[str, MatchedStream],
-    cameras: Mapping[str, CameraFrames],
-    payloads: Mapping[str, list[Any]],
-    signals: Mapping[str, Array],
-    clip: slice,
-) -> dict[str, Any]:
-    """The sensor columns of one clip, in role order, signals last."""
-    columns = {}
-    for role, stream in sorted(matched.items()):
-        times = stream.times(clip)
-        if stream.kind == "camera":
-            columns[role] = struct_column(cameras[role].take(stream.match.sample[clip]), times)
-            continue
-        items = payloads[role]
-        readable = np.array([item is not None for item in items], np.bool_)
-        leading = points_column(items) if stream.kind == "lidar" else tracks_column(items)
-        columns[role] = struct_column(leading, times._replace(valid=times.valid & readable))
-    if signals:
-        columns["signals"] = signals_column({name: values[clip] for name, values in signals.items()})
-    return columns
-
-
-def _report(
-    spec: DriveSpec, found: Survey, grid: ReferenceGrid, matched: Mapping[str, MatchedStream],
-    signal_report: dict[str, Any], unreadable: Mapping[str, int], clips: int, policy: SyncPolicy,
-) -> dict[str, Any]:  # fmt: skip
-    streams = {}
-    for role, s in sorted(matched.items()):
-        figures = stream_report(
-            grid.ref_ns, s.stamps, s.match, s.phase_ns, s.tolerance_ns, policy.histogram_bins
-        )
-        streams[role] = {
-            "topic": s.topic,
-            "kind": s.kind,
-            "unreadable": unreadable.get(role, 0),
-            "azimuth_phase_ns": s.azimuth_ns,
-            **figures,
-        }
-    absent = [
-        f"{r}: no redacted frames"
-        for r, s in found.streams.items()
-        if s.kind == "camera" and r not in matched
-    ]
-    declared = [f"{r}: not in the log" for r in sorted(spec.streams) if r not in found.streams]
-    return {
-        "schema": REPORT_SCHEMA,
-        "drive": spec.drive,
-        "policy": policy.digest,
-        "reference": {
-            "kind": grid.kind,
-            "role": grid.role,
-            "period_ns": grid.period_ns,
-            "frames": len(grid.ref_ns),
-            "start_ns": int(grid.ref_ns[0]),
-            "end_ns": int(grid.ref_ns[-1]),
-        },
-        "clips": clips,
-        "streams": streams,
-        "signals": signal_report,
-        "unreadable_messages": found.unreadable,
-        "residual_ok": all(stream["residual_ok"] for stream in streams.values()),
-        "notes": [*found.notes, *absent, *declared],
-    }
+def _lay_out(source: Path, target: Path) -> None:
+    """The same bytes under another name: a hard link where the file system has them, else a copy."""
+    target.parent.mkdir(exist_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)

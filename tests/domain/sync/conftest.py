@@ -12,9 +12,12 @@ from av_assets.domain.logs.reader import LogReader, image_payload
 from av_assets.domain.privacy.frames import ClipRow, ClipWriter
 from av_assets.domain.simulation.recorder import record_drive
 from av_assets.domain.simulation.samples import short_drive
+from tests.domain.sync.sync_runs import sync
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from av_assets.domain.sync.synchronize import SyncSummary
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,17 @@ def drive(tmp_path_factory: pytest.TempPathFactory) -> Drive:
     with LogReader(folder) as reader:
         for role, stream in spec.streams.items():
             if stream.kind == "camera":
-                with ClipWriter(redacted / f"{role}.parquet") as writer:
+                (redacted / role).mkdir()
+                with ClipWriter(redacted / role / "00000.parquet") as writer:
                     for raw in reader.messages({stream.topic}):
                         picture = image_payload(raw)
                         data = bytes(picture.data)
                         writer.write(ClipRow(picture.sensor_ns, raw.log_ns, picture.encoding, data, 0, ""))
     return Drive(folder, redacted, spec)
+
+
+@pytest.fixture(scope="session")
+def synced(drive: Drive, tmp_path_factory: pytest.TempPathFactory) -> tuple[SyncSummary, Path]:
+    """The drive synchronized as a whole; not to be written to."""
+    out = tmp_path_factory.mktemp("synced")
+    return sync(drive, out), out

@@ -1,58 +1,36 @@
-"""A whole drive: rows against the log, files against a second run, and what happens when things are
-missing."""
+"""A whole drive: rows against the log, and what happens when things are missing."""
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from av_assets.domain.errors import SyncError
-from av_assets.domain.evidence.digests import sha256_file
 from av_assets.domain.geometry.calibration import Calibration
 from av_assets.domain.logs.drive_spec import DriveSpec
 from av_assets.domain.logs.reader import LogReader
 from av_assets.domain.privacy.frames import frames_from_shard
-from av_assets.domain.sync.streams import judge_clock, read_messages
+from av_assets.domain.sync.streams import read_messages
 from av_assets.domain.sync.synchronize import SyncSummary, synchronize_drive
-from av_assets.policies.sync import SyncPolicy
+from tests.domain.sync.sync_runs import POLICY, sync, table
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.domain.sync.conftest import Drive
 
-POLICY = SyncPolicy.load()
-
-
-def _sync(drive: Any, out: Path, *, redacted: bool = True, **changes: Any) -> SyncSummary:
-    policy = POLICY.model_copy(update={"clip_s": 1.0, **changes})
-    with LogReader(drive.folder) as reader:
-        folder = drive.redacted if redacted else None
-        return synchronize_drive(reader, drive.spec, folder, policy, out, None, drive.folder)
-
-
-def _table(out: Path) -> pa.Table:
-    return pa.concat_tables([pq.read_table(path) for path in sorted((out / "clips").iterdir())])
-
-
-@pytest.fixture(scope="module")
-def synced(drive: Drive, tmp_path_factory: pytest.TempPathFactory) -> tuple[SyncSummary, Path]:
-    out = tmp_path_factory.mktemp("synced")
-    return _sync(drive, out), out
-
 
 def test_every_sweep_is_a_row_and_clips_are_a_second_long(synced: tuple[SyncSummary, Path]) -> None:
     summary, out = synced
     assert (summary.frames, summary.clips, summary.residual_ok) == (30, 3, True)
-    table = _table(out)
-    assert table["frame_index"].to_pylist() == list(range(30))
-    assert sorted(set(table["clip_id"].to_pylist())) == [f"veh001-20250601t080000z/{n:05d}" for n in range(3)]
-    assert np.all(np.diff(table["ref_ns"].to_numpy()) == 100_000_000)
+    rows = table(out)
+    assert rows["frame_index"].to_pylist() == list(range(30))
+    assert sorted(set(rows["clip_id"].to_pylist())) == [f"veh001-20250601t080000z/{n:05d}" for n in range(3)]
+    assert np.all(np.diff(rows["ref_ns"].to_numpy()) == 100_000_000)
 
 
 def test_the_front_camera_is_paired_half_a_turn_after_its_sweep(synced: tuple[SyncSummary, Path]) -> None:
@@ -61,14 +39,14 @@ def test_the_front_camera_is_paired_half_a_turn_after_its_sweep(synced: tuple[Sy
     front = summary.report["streams"]["camera_front"]
     assert (front["matched"], front["phase_ns"]) == (30, 50_900_000)
     assert abs(front["azimuth_phase_ns"] - 50_000_000) < 500_000
-    assert {cell["delta_ns"] for cell in _table(out)["camera_front"].to_pylist()} == {50_900_000}
+    assert {cell["delta_ns"] for cell in table(out)["camera_front"].to_pylist()} == {50_900_000}
 
 
 def test_a_camera_of_half_the_rate_fills_every_second_row(synced: tuple[SyncSummary, Path]) -> None:
     summary, out = synced
     rear = summary.report["streams"]["camera_rear"]
     assert (rear["matched"], rear["expected"], rear["missing"], rear["reused"]) == (15, 15, 0, 0)
-    cells = _table(out)["camera_rear"].to_pylist()
+    cells = table(out)["camera_rear"].to_pylist()
     assert [cell["valid"] for cell in cells] == [True, False] * 15
     assert all(cell["data"] is None and cell["sensor_ns"] is None for cell in cells if not cell["valid"])
 
@@ -76,9 +54,9 @@ def test_a_camera_of_half_the_rate_fills_every_second_row(synced: tuple[SyncSumm
 def test_pictures_are_the_bytes_that_redaction_released(
     drive: Drive, synced: tuple[SyncSummary, Path]
 ) -> None:
-    released = pq.read_table(drive.redacted / "camera_front.parquet")
+    released = pq.read_table(drive.redacted / "camera_front" / "00000.parquet")
     by_time = dict(zip(released["sensor_ns"].to_pylist(), released["data"].to_pylist(), strict=True))
-    frames = list(frames_from_shard(_table(synced[1]), "camera_front"))
+    frames = list(frames_from_shard(table(synced[1]), "camera_front"))
     assert len(frames) == 30
     assert all(frame is not None and frame.data == by_time[frame.sensor_ns] for frame in frames)
 
@@ -92,7 +70,7 @@ def test_points_are_those_of_the_log(drive: Drive, synced: tuple[SyncSummary, Pa
         {"names": names, "formats": ["<f4"] * 4, "offsets": [0, 4, 8, 12], "itemsize": cloud.point_step}
     )
     expected = cloud.data.view(dtype)
-    cell = _table(synced[1])["lidar_top"][0].as_py()
+    cell = table(synced[1])["lidar_top"][0].as_py()
     points = np.frombuffer(cell["points"], "<f4").reshape(-1, 4)
     assert (len(points), cell["count"], cell["valid"]) == (len(expected), len(expected), True)
     for column, name in enumerate(names):
@@ -100,7 +78,7 @@ def test_points_are_those_of_the_log(drive: Drive, synced: tuple[SyncSummary, Pa
 
 
 def test_tracks_are_in_the_ego_frame(drive: Drive, synced: tuple[SyncSummary, Path]) -> None:
-    cell = next(c for c in _table(synced[1])["radar_front"].to_pylist() if c["tracks"])
+    cell = next(c for c in table(synced[1])["radar_front"].to_pylist() if c["tracks"])
     with LogReader(drive.folder) as reader:
         for raw in reader.messages({"/radar_front/tracks"}):
             if raw.log_ns == cell["log_ns"]:
@@ -113,8 +91,8 @@ def test_signals_have_their_names_and_no_value_outside_their_samples(
     synced: tuple[SyncSummary, Path],
 ) -> None:
     summary, out = synced
-    signals = _table(out)["signals"].combine_chunks().flatten()
-    names = [field.name for field in _table(out).schema.field("signals").type]
+    signals = table(out)["signals"].combine_chunks().flatten()
+    names = [field.name for field in table(out).schema.field("signals").type]
     known = dict(zip(names, signals, strict=True))
     for name in (
         "speed_mps",
@@ -138,68 +116,10 @@ def test_calibration_comes_from_the_log(synced: tuple[SyncSummary, Path]) -> Non
     assert found.lidars["lidar_top"].ego_SE3_lidar[2][3] == pytest.approx(1.95)
 
 
-def test_a_second_run_gives_the_same_bytes(
-    drive: Drive, synced: tuple[SyncSummary, Path], tmp_path: Path
-) -> None:
-    _sync(drive, tmp_path)
-    first = {p.relative_to(synced[1]): sha256_file(p) for p in synced[1].rglob("*") if p.is_file()}
-    second = {p.relative_to(tmp_path): sha256_file(p) for p in tmp_path.rglob("*") if p.is_file()}
-    assert first == second
-    assert {str(path) for path in first} >= {"sync_report.json", "residuals.png", "calibration.json"}
-
-
-def test_payloads_are_stored_as_they_are_and_the_rest_is_compressed(synced: tuple[SyncSummary, Path]) -> None:
-    group = pq.ParquetFile(synced[1] / "clips" / "00000.parquet").metadata.row_group(0)
-    codecs = {group.column(i).path_in_schema: group.column(i).compression for i in range(group.num_columns)}
-    assert codecs["camera_front.data"] == codecs["lidar_top.points"] == "UNCOMPRESSED"
-    assert (
-        codecs["ref_ns"]
-        == codecs["signals.speed_mps"]
-        == codecs["radar_front.tracks.list.element.x_m"]
-        == "ZSTD"
-    )
-
-
 def test_without_redacted_clips_there_is_no_camera_column(drive: Drive, tmp_path: Path) -> None:
-    summary = _sync(drive, tmp_path, redacted=False)
-    assert not {"camera_front", "camera_rear"} & set(_table(tmp_path).column_names)
+    summary = sync(drive, tmp_path, redacted=False)
+    assert not {"camera_front", "camera_rear"} & set(table(tmp_path).column_names)
     assert "camera_front: no redacted frames" in summary.report["notes"]
-
-
-class _Only:
-    """A log that holds some of the topics."""
-
-    def __init__(self, reader: LogReader, keep: tuple[str, ...]) -> None:
-        self._reader, self.sources = reader, reader.sources
-        self.topics = {t: info for t, info in reader.topics.items() if t.startswith(keep)}
-        self.read: set[str] = set()
-
-    def messages(self, topics: set[str]) -> Any:
-        self.read |= set(topics)
-        return self._reader.messages(set(topics) & set(self.topics))
-
-    def deserialize(self, raw: Any) -> Any:
-        return self._reader.deserialize(raw)
-
-
-@pytest.mark.parametrize(
-    ("keep", "kind", "columns"),
-    [
-        (("/camera", "/imu"), "camera", {"camera_front", "camera_rear", "signals"}),
-        (("/imu",), "fixed", {"signals"}),
-        (("/lidar",), "lidar", {"lidar_top"}),
-        (("/radar",), "fixed", {"radar_front"}),
-    ],
-)
-def test_what_the_log_does_not_hold_is_absent(
-    drive: Drive, tmp_path: Path, keep: tuple[str, ...], kind: str, columns: set[str]
-) -> None:
-    with LogReader(drive.folder) as reader:
-        some: Any = _Only(reader, keep)
-        summary = synchronize_drive(some, drive.spec, drive.redacted, POLICY, tmp_path, None, drive.folder)
-    assert summary.report["reference"]["kind"] == kind
-    assert set(_table(tmp_path).column_names) == {"clip_id", "frame_index", "ref_ns"} | columns
-    assert not any("image" in topic for topic in some.read)
 
 
 def test_raw_pictures_cannot_be_read_here(drive: Drive) -> None:
@@ -209,9 +129,9 @@ def test_raw_pictures_cannot_be_read_here(drive: Drive) -> None:
 
 
 def test_a_parquet_file_that_redaction_did_not_write_is_refused(drive: Drive, tmp_path: Path) -> None:
-    table = pq.read_table(drive.redacted / "camera_front.parquet").replace_schema_metadata({})
-    (tmp_path / "raw").mkdir()
-    pq.write_table(table, tmp_path / "raw" / "camera_front.parquet")
+    table = pq.read_table(drive.redacted / "camera_front" / "00000.parquet").replace_schema_metadata({})
+    (tmp_path / "raw" / "camera_front").mkdir(parents=True)
+    pq.write_table(table, tmp_path / "raw" / "camera_front" / "00000.parquet")
     with LogReader(drive.folder) as reader, pytest.raises(SyncError) as caught:
         synchronize_drive(reader, drive.spec, tmp_path / "raw", POLICY, tmp_path / "out", None, drive.folder)
     assert caught.value.code == "bad_redacted_clip"
@@ -221,14 +141,6 @@ def test_a_missing_dbc_is_told(drive: Drive, tmp_path: Path) -> None:
     with LogReader(drive.folder) as reader, pytest.raises(SyncError) as caught:
         synchronize_drive(reader, drive.spec, None, POLICY, tmp_path, None, tmp_path)
     assert caught.value.code == "bad_dbc"
-
-
-def test_a_clock_of_another_epoch_or_one_that_stands_still_is_not_used() -> None:
-    log = np.arange(10, dtype=np.int64) * 10**8 + 10**18
-    late = judge_clock(log - 5 * 10**6, log, 2 * 10**9)
-    assert (late.source, late.used_ns[0]) == ("sensor", log[0] - 5 * 10**6)
-    assert judge_clock(log - 10**18, log, 2 * 10**9).source == "log"
-    assert judge_clock(np.full(10, log[0]), log, 2 * 10**9).source == "log"
 
 
 def test_the_picture_of_residuals_is_a_png(synced: tuple[SyncSummary, Path]) -> None:
@@ -248,3 +160,24 @@ def test_a_real_drive_without_camera_or_lidar_goes_onto_a_fixed_grid(real_data: 
         min(signals[n]["valid"] for n in ("speed_mps", "latitude_deg", "imu_ax_mps2", "yaw_rate_radps"))
         > 0.99
     )
+
+
+def test_pairs_of_sensors_have_residuals_of_their_own(synced: tuple[SyncSummary, Path]) -> None:
+    pairs = synced[0].report["pairs"]
+    assert set(pairs) == {
+        "camera_front-camera_rear", "camera_front-lidar_top", "camera_front-radar_front",
+        "camera_rear-lidar_top", "camera_rear-radar_front", "lidar_top-radar_front",
+    }  # fmt: skip
+    front = pairs["camera_front-lidar_top"]
+    assert (front["phase_ns"], front["within_tolerance"]) == (-50_900_000, 1.0)
+    assert front["residual_ns"]["p50"] <= front["residual_ns"]["p95"] <= front["residual_ns"]["p99"]
+
+
+def test_the_report_tells_every_clock_and_what_came_late(synced: tuple[SyncSummary, Path]) -> None:
+    report = synced[0].report
+    assert {"/lidar_top/points", "/imu/data", "/can/frames", "/camera_front/image/compressed"} <= set(
+        report["clocks"]
+    )
+    assert {clock["repair"] for clock in report["clocks"].values()} == {"none"}
+    assert report["out_of_order"] == {"policy": "sort", "late": {}}
+    assert report["rows"] == {"written": 30, "dropped": 0}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from benchmarks import dagster_overhead, ingest, loading, sync
+from benchmarks import dagster_overhead, front, ingest, loading, redaction, sync
 from benchmarks.figures import Figure, Say, Settings
 from benchmarks.report import load_now, machine, show, write_json
 
@@ -25,11 +25,14 @@ if TYPE_CHECKING:
 PIECES: dict[str, Callable[[Settings, Say], list[Figure]]] = {
     "ingest": ingest.run,
     "sync": sync.run,
+    "front": front.run,
+    "front.memory": front.memory,
+    "redaction": redaction.run,
     "dagster": dagster_overhead.run,
     "load": loading.run,
     "memory": loading.memory,
 }
-USUAL = ("ingest", "sync", "dagster", "load")
+USUAL = ("ingest", "sync", "front", "dagster", "load")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,6 +23,7 @@ class Environment:
         truth: ground truth of synthetic drives, for simulated annotators only.
         tick_seconds: how often sensors look.
         signing_key: the Ed25519 key that signs bundles; made at its first use.
+        object_model: a detector of vehicles and people to use instead of the pinned one.
     """
 
     home: Path
@@ -33,6 +34,7 @@ class Environment:
     tick_seconds: int
     signing_key: Path
     s3_endpoint: str | None = None
+    object_model: Path | None = None
 
     @property
     def dagster_home(self) -> Path:
@@ -59,6 +61,7 @@ def environment() -> Environment:
         tick_seconds=int(os.environ.get("AV_TICK_SECONDS", "15")),
         signing_key=Path(os.environ.get("AV_SIGNING_KEY", home / "keys" / "signing.pem")),
         s3_endpoint=os.environ.get("AWS_ENDPOINT_URL"),
+        object_model=Path(named) if (named := os.environ.get("AV_OBJECT_MODEL")) else None,
     )
 
 

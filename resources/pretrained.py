@@ -118,6 +118,12 @@ PINNED = (
         "fc3e37b326b05e8f596099c90b3e0931b05a56cd3160b9ac450b621794bac94c",
         "package/objectron_solution_packed_assets.data", "Apache-2.0", _packed_ssd, "npm", optional=True,
     ),
+    # For the second look at redacted frames: it has to be of another make than the plate detector.
+    PinnedPackage(
+        "text", "rapidocr-onnxruntime", "1.4.4",
+        "971d7d5f223a7a808662229df1ef69893809d8457d834e6373d3854bc1782cbf",
+        "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx", "Apache-2.0", _as_it_is,
+    ),
 )  # fmt: skip
 
 

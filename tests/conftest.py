@@ -10,7 +10,7 @@ import pytest
 
 # Reproducible in CI; `--hypothesis-profile=nightly` looks ten times as far and at other places each night.
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
-hypothesis.settings.register_profile("nightly", max_examples=2000, deadline=None)
+hypothesis.settings.register_profile("nightly", max_examples=2000, deadline=None, print_blob=True)
 hypothesis.settings.load_profile("ci")
 
 

@@ -2,14 +2,15 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from av_assets.domain.logs.drive_spec import SPEC_FILE
+from av_assets.domain.logs.drive_spec import SPEC_FILE, DriveSpec
 from av_assets.foundations.ingestion import log_reports, raw_logs
 from av_assets.foundations.synchronization import synced_shards
 from av_assets.gates import checked_drives
@@ -31,13 +32,15 @@ from sensors.conditions import on_changed_content
     backfill_policy=BATCH,
     op_tags=LIGHT.tags,
     pool=LIGHT.pool,
-    code_version="1",
+    code_version="2",
     kinds={"delta"},
 )
 def drive_catalog(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
-    """Workflow 4 of 36: takes synced_shards and reports, gives the tables drives, streams and clips."""
+    """Workflow 4 of 36: takes shards and reports, gives the tables drives, streams, clips, frames, calibrations."""
     reads = ["raw_logs", "log_reports", "synced_shards"]
-    yield from each_drive(context, lake, reads, [], partial(_catalog, lake), _describe)
+    yield from each_drive(
+        context, lake, reads, [], partial(_catalog, lake), _describe, guarded=["log_reports", "synced_shards"]
+    )
 
 
 @dg.asset_check(asset=drive_catalog)
@@ -59,17 +62,23 @@ def _catalog(lake: Lake, work: Work) -> str:
     import pyarrow.parquet as pq
 
     from av_assets.domain.catalog.rows import catalog_rows
+    from av_assets.domain.geometry.ledger_files import ledger_table
     from av_assets.domain.logs.drive_spec import read_drive_spec
+    from av_assets.domain.sync.frames_table import frames_table
 
     shards = work.checkout("synced_shards")
+    spec = read_drive_spec(work.checkout("raw_logs", SPEC_FILE) / SPEC_FILE)
+    report = json.loads((work.checkout("log_reports", "report.json") / "report.json").read_bytes())
     tables = catalog_rows(
         work.partition,
-        read_drive_spec(work.checkout("raw_logs", SPEC_FILE) / SPEC_FILE),
+        spec,
         sorted((shards / "clips").glob("*.parquet")),
-        json.loads((work.checkout("log_reports", "report.json") / "report.json").read_bytes()),
+        report,
         json.loads((shards / "sync_report.json").read_bytes()),
         {asset: manifest.content for asset, manifest in work.inputs.items()},
     )
+    tables["frames"] = frames_table(shards)
+    tables["calibrations"] = ledger_table(_stated(work.partition, spec, shards, report))
     for name, rows in tables.items():
         pq.write_table(rows, work.out / f"{name}.parquet")
         lake.tables.replace(name, rows, key="drive", value=work.partition)
@@ -77,6 +86,15 @@ def _catalog(lake: Lake, work: Work) -> str:
     if latency_s is not None:
         work.facts["latency_s"] = latency_s
     return ""
+
+
+def _stated(drive: str, spec: DriveSpec, shards: Path, report: Mapping[str, Any]) -> list[Any]:
+    """What the log itself says of its sensors: the next drives of the vehicle may need it."""
+    from av_assets.domain.geometry.calibration import Calibration
+    from av_assets.domain.geometry.ledger import entries_from
+
+    in_log = Calibration.load(shards / "calibration_in_log.json")
+    return entries_from(in_log, spec.vehicle, drive, report["start_ns"], report["end_ns"])
 
 
 def _note_queryable(lake: Lake, drive: str) -> float | None:

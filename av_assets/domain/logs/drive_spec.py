@@ -50,6 +50,10 @@ class StreamSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     topic: str
     kind: StreamKind
+    aliases: tuple[str, ...] = Field(
+        default=(),
+        description="other names of the topic, confirmed by a person; the first one recorded is used",
+    )
     rate_hz: Annotated[float, Field(gt=0)] | None = None
     frame: str | None = None
     required: bool = True
@@ -90,6 +94,9 @@ class DriveSpec(BaseModel):
 
     def to_yaml(self) -> str:
         data: dict[str, Any] = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        for stream in data["streams"].values():
+            if not stream["aliases"]:
+                del stream["aliases"]
         return str(yaml.safe_dump(data, sort_keys=False))
 
 
@@ -101,15 +108,24 @@ def read_drive_spec(path: Path) -> DriveSpec:
         DriveIdError: its id breaks the grammar.
     """
     try:
-        if path.stat().st_size > MAX_SPEC_BYTES:
+        with path.open("rb") as file:
+            return parse_drive_spec(file.read(MAX_SPEC_BYTES + 1), path)
+    except FileNotFoundError as error:
+        raise LandingError("drive folder has no drive.yaml", code="missing_drive_yaml", file=path) from error
+    except OSError as error:
+        raise LandingError(f"cannot read drive.yaml: {error}", code="bad_drive_yaml", file=path) from error
+
+
+def parse_drive_spec(content: bytes, path: Path) -> DriveSpec:
+    """As `read_drive_spec`, from the content of the file; `path` names it in errors."""
+    try:
+        if len(content) > MAX_SPEC_BYTES:
             raise LandingError("drive.yaml is larger than 1 MiB", code="bad_drive_yaml", file=path)
-        data = yaml.safe_load(path.read_text("utf-8"))
+        data = yaml.safe_load(content.decode("utf-8"))
         if isinstance(data, dict) and isinstance(data.get("drive"), str):
             drive_id(data["drive"], path)
         return DriveSpec.model_validate(data)
-    except FileNotFoundError as error:
-        raise LandingError("drive folder has no drive.yaml", code="missing_drive_yaml", file=path) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise LandingError(f"cannot read drive.yaml: {error}", code="bad_drive_yaml", file=path) from error
     except ValidationError as error:
         where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())

@@ -1,211 +1,193 @@
 """Is this log good? Rules over a drive's streams, each with what was measured and what was allowed.
 
-Belongs here: the rules and their report. Does not belong here: reading (`stream_stats`), thresholds.
+Belongs here: one reading of the drive, all rules over it. Does not belong here: single rules
+(`rules` lists them and where they are judged), thresholds.
 """
 
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from av_assets.domain.logs.aliases import TopicFacts, propose_aliases
+from av_assets.domain.logs.calibration_rules import calibration_findings
+from av_assets.domain.logs.clock_rules import clock_findings
+from av_assets.domain.logs.clocks import examine_clock, repair_clock
 from av_assets.domain.logs.contract import infer_streams, stream_kind
-from av_assets.domain.logs.stream_rules import Finding, stream_findings
+from av_assets.domain.logs.file_rules import file_findings, topic_findings
+from av_assets.domain.logs.findings import Finding
+from av_assets.domain.logs.probes import StreamJudge
+from av_assets.domain.logs.report import LogReport
+from av_assets.domain.logs.samplings import choose_samplings
+from av_assets.domain.logs.stream_rules import NANOSECONDS, stream_findings
 from av_assets.domain.logs.stream_stats import StreamStats, measure
+from av_assets.domain.logs.timeline import timeline
+from av_assets.policies.clocks import ClockPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from av_assets.domain.evidence.timing import Stopwatch
+    from av_assets.domain.logs.aliases import AliasProposal
+    from av_assets.domain.logs.clocks import ClockFinding
     from av_assets.domain.logs.drive_spec import DriveSpec, StreamSpec
     from av_assets.domain.logs.reader import LogReader
     from av_assets.policies.integrity import IntegrityPolicy
 
-Verdict = Literal["passed", "warned", "failed"]
-CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
-TF_TOPIC = "/tf_static"
-NANOSECONDS = 1_000_000_000
-
 
 @dataclass(frozen=True)
-class LogReport:
-    """The verdict on a drive's logs.
+class _Drive:
+    """A drive that was read, and what to judge it by."""
 
-    streams: role -> topic, type, kind, messages, median_rate_hz, max_gap_s, coverage, clock.
-    timeline: start_ns, bin_ns, and per topic the messages in each bin and the holes as [start_ns, end_ns].
-    """
-
-    drive: str
-    verdict: Verdict
-    start_ns: int
-    end_ns: int
-    messages: int
-    findings: tuple[Finding, ...]
-    streams: dict[str, dict[str, object]] = field(default_factory=dict)
-    timeline: dict[str, Any] = field(default_factory=dict)
-    files: tuple[dict[str, object], ...] = ()
-    policy: str = ""
-
-    def failed(self, severity: str = "error") -> tuple[Finding, ...]:
-        return tuple(f for f in self.findings if f.status == "failed" and f.severity == severity)
-
-    def to_dict(self) -> dict[str, object]:
-        return {
-            "schema": 1,
-            "drive": self.drive,
-            "verdict": self.verdict,
-            "start_ns": self.start_ns,
-            "end_ns": self.end_ns,
-            "messages": self.messages,
-            "rules": [finding.to_dict() for finding in self.findings],
-            "streams": self.streams,
-            "timeline": self.timeline,
-            "files": list(self.files),
-            "policy": self.policy,
-        }
+    reader: LogReader
+    declared: Mapping[str, StreamSpec]
+    streams: Mapping[str, StreamSpec]
+    stats: Mapping[str, StreamStats]
+    dbc_errors: Mapping[str, str]
+    clocks: Mapping[str, ClockFinding]
+    policy: IntegrityPolicy
+    clock_policy: ClockPolicy
 
 
 def check_log(
-    reader: LogReader, spec: DriveSpec | None, policy: IntegrityPolicy, watch: Stopwatch | None = None
+    reader: LogReader,
+    spec: DriveSpec | None,
+    policy: IntegrityPolicy,
+    watch: Stopwatch | None = None,
+    *,
+    clocks: ClockPolicy | None = None,
+    drive_dir: Path | None = None,
 ) -> LogReport:
     """Read the drive once and judge every rule; a rule that cannot be judged is skipped with its reason.
 
     Without a spec the streams are inferred from the message types and judged against themselves.
+
+    Args:
+        clocks: the shipped clock policy by default.
+        drive_dir: where the DBC files are that the contract names; by default the folder of the log, or the one
+            above it.
     """
-    topics = {name: info.msgtype for name, info in reader.topics.items()}
-    streams = infer_streams(topics, spec.streams if spec else {})
-    kinds = {stream.topic: stream.kind for stream in streams.values()}
+    clocks = clocks or ClockPolicy.load()
+    types = {name: info.msgtype for name, info in reader.topics.items()}
+    declared = spec.streams if spec else {}
+    streams = infer_streams(types, declared)
+    dbc_errors: dict[str, str] = {}
     with watch("read") if watch else nullcontext():
-        stats = measure(reader, kinds)
+        samplings = choose_samplings(reader, streams, policy, drive_dir, dbc_errors)
+        stats = measure(reader, samplings, policy)
     with watch("compute") if watch else nullcontext():
-        findings = tuple(_findings(reader, streams, stats, policy))
-        errors = any(f.status == "failed" and f.severity == "error" for f in findings)
-        warned = any(f.status == "failed" for f in findings)
-        return LogReport(
-            drive=spec.drive if spec else "",
-            verdict="failed" if errors else "warned" if warned else "passed",
-            start_ns=reader.start_ns,
-            end_ns=reader.end_ns,
-            messages=sum(len(one.log_ns) for one in stats.values()),
-            findings=findings,
-            streams={
-                role: _summary(stream, stats.get(stream.topic)) for role, stream in sorted(streams.items())
-            },
-            timeline=timeline(reader, stats, policy),
-            files=tuple(_file(source) for source in reader.sources),
-            policy=policy.digest,
-        )
+        times = {one.topic: stats[one.topic] for one in streams.values() if one.topic in stats}
+        examined = {
+            topic: examine_clock(one.log_times, one.sensor_times, clocks)
+            for topic, one in times.items()
+            if one.count
+        }
+        drive = _Drive(reader, declared, streams, stats, dbc_errors, examined, policy, clocks)
+        proposals = _proposals(drive)
+        findings = tuple(_findings(drive, {one.role: one.fix for one in proposals}))
+        return _report(drive, spec.drive if spec else "", findings, proposals)
 
 
-def _findings(
-    reader: LogReader, streams: dict[str, StreamSpec], stats: dict[str, StreamStats], policy: IntegrityPolicy
-) -> Iterator[Finding]:
-    yield from _file_findings(reader, stats)
-    yield from _calibration(streams, stats)
-    empty = sorted(topic for topic, one in stats.items() if not one.log_ns)
-    yield Finding.judge(
-        "topic_has_messages",
-        "warn",
-        not empty,
-        len(empty),
-        0,
-        "topics without a message: " + ", ".join(empty),
-    )
-    unknown = sorted(topic for topic, one in stats.items() if one.unknown_type)
-    yield Finding.judge(
-        "type_known",
-        "warn",
-        not unknown,
-        len(unknown),
-        0,
-        "kept as bytes, no definition: " + ", ".join(unknown),
-    )
-    span = (reader.start_ns, reader.end_ns)
-    for role, stream in sorted(streams.items()):
-        yield from stream_findings(role, stream, stats.get(stream.topic), span, policy)
-
-
-def _file_findings(reader: LogReader, stats: dict[str, StreamStats]) -> Iterator[Finding]:
-    damaged = [f"{source.path.name}: {source.damage.first}" for source in reader.sources if source.damage]
-    damaged += [f"{path.name}: {reason}" for path, _, reason in reader.rejected]
-    yield Finding.judge("file_is_whole", "error", not damaged, len(damaged), 0, "; ".join(damaged))
-    read = sum(len(one.log_ns) for one in stats.values())
-    reason = f"the index promises {reader.message_count} messages, {read} were read"
-    same = read == reader.message_count
-    yield Finding.judge("count_matches_index", "error", same, read, reader.message_count, reason)
-    yield Finding.judge("log_has_messages", "error", read > 0, read, 1, "no message at all")
-    back = 0
-    for source in reader.sources:
-        in_file = sorted(source.blocks, key=lambda block: block.offset)
-        back += sum(late.start_ns < early.start_ns for early, late in pairwise(in_file))
-    yield Finding.judge(
-        "log_is_in_order", "warn", not back, back, 0, "chunks start before the chunk before them"
+def _report(
+    drive: _Drive, name: str, findings: tuple[Finding, ...], proposals: list[AliasProposal]
+) -> LogReport:
+    reader, stats, policy = drive.reader, drive.stats, drive.policy
+    errors = any(f.status == "failed" and f.severity == "error" for f in findings)
+    warned = any(f.status == "failed" for f in findings)
+    streams = {role: _summary(one, stats.get(one.topic)) for role, one in sorted(drive.streams.items())}
+    return LogReport(
+        drive=name,
+        verdict="failed" if errors else "warned" if warned else "passed",
+        start_ns=reader.start_ns,
+        end_ns=reader.end_ns,
+        messages=sum(one.count for one in stats.values()),
+        findings=findings,
+        streams=streams,
+        timeline=timeline(reader, stats, policy),
+        files=tuple(_file(source) for source in reader.sources),
+        aliases=tuple(proposals),
+        clocks=dict(drive.clocks),
+        repairs={topic: _repair(drive, topic) for topic in drive.clocks},
+        policy=policy.digest,
+        policies={policy.name: policy.digest, drive.clock_policy.name: drive.clock_policy.digest},
     )
 
 
-def _calibration(streams: dict[str, StreamSpec], stats: dict[str, StreamStats]) -> Iterator[Finding]:
-    """Cameras need a camera_info beside them, and all sensors a static transform."""
-    infos = [t for t, one in stats.items() if one.msgtype == CAMERA_INFO and one.log_ns]
-    folders = [topic.rsplit("/", 1)[0] for topic in infos]
-    cameras = {role: stream for role, stream in streams.items() if stream.kind == "camera"}
-    for role, stream in sorted(cameras.items()):
-        paired = (
-            any(stream.topic.startswith(folder + "/") for folder in folders)
-            or len(infos) == len(cameras) == 1
-        )
-        reason = f"no camera_info beside {stream.topic}"
-        yield Finding.judge(
-            "camera_has_intrinsics", "warn", paired, int(paired), 1, reason, role, stream.topic
-        )
-    if any(stream.kind in ("camera", "lidar", "radar") for stream in streams.values()):
-        found = TF_TOPIC in stats and len(stats[TF_TOPIC].log_ns) > 0
-        yield Finding.judge(
-            "sensors_have_extrinsics", "warn", found, int(found), 1, "no message on /tf_static"
-        )
+def _proposals(drive: _Drive) -> list[AliasProposal]:
+    facts = {
+        topic: TopicFacts(one.msgtype, stream_kind(one.msgtype), _rate_hz(one), one.frame_id)
+        for topic, one in drive.stats.items()
+        if one.count
+    }
+    applied = {role: drive.streams[role] for role in drive.declared}
+    return propose_aliases(applied, facts, drive.policy.alias_rate_tolerance)
+
+
+def _findings(drive: _Drive, fixes: Mapping[str, str]) -> Iterator[Finding]:
+    yield from file_findings(drive.reader, drive.stats)
+    yield from calibration_findings(drive.streams, drive.stats)
+    yield from topic_findings(drive.stats)
+    for role, stream in sorted(drive.streams.items()):
+        yield from _stream(drive, role, stream, fixes.get(role, ""))
+    roles = {stream.topic for stream in drive.streams.values()}
+    for topic, one in sorted(drive.stats.items()):
+        if topic not in roles and one.probe is not None:
+            yield from one.probe.findings(StreamJudge("", topic))
+
+
+def _stream(drive: _Drive, role: str, stream: StreamSpec, fix: str) -> Iterator[Finding]:
+    span, stats = (drive.reader.start_ns, drive.reader.end_ns), drive.stats.get(stream.topic)
+    clock = drive.clocks.get(stream.topic)
+    yield from stream_findings(role, stream, stats, span, drive.policy, fix, clock)
+    if stream.dbc is not None and stats is not None:
+        reason = drive.dbc_errors.get(role, "")
+        good = not reason
+        yield Finding.judge("dbc_is_readable", "error", good, int(good), 1, reason, role, stream.topic)
+    if stats is None or not stats.count:
+        return
+    times = stats.log_times, stats.sensor_times
+    yield from clock_findings(role, stream.topic, *times, drive.clock_policy, finding=clock)
+    if stats.probe is not None and not (stats.bad_heads or stats.unknown_type):
+        for finding in stats.probe.findings(StreamJudge(role, stream.topic)):
+            yield replace(finding, severity="warn") if _is_mild(drive, stream, finding) else finding
+
+
+def _is_mild(drive: _Drive, stream: StreamSpec, finding: Finding) -> bool:
+    """Frames lost with a part of the file are no second fault, and clouds that nobody declared may be empty."""
+    if finding.rule == "can_counter_counts":
+        return bool(drive.reader.damage or drive.reader.rejected)
+    return finding.rule == "clouds_hold_points" and not stream.required
+
+
+def _rate_hz(stats: StreamStats) -> float | None:
+    return NANOSECONDS / max(1.0, stats.track.step_ns) if stats.count > 1 else None
+
+
+def _repair(drive: _Drive, topic: str) -> dict[str, object]:
+    stats = drive.stats[topic]
+    found = repair_clock(drive.clocks[topic], stats.log_times, stats.sensor_times, topic, drive.clock_policy)
+    return {"name": found.name, "parameters": found.parameters, "reason": found.reason}
 
 
 def _summary(stream: StreamSpec, stats: StreamStats | None) -> dict[str, object]:
     found: dict[str, object] = {"topic": stream.topic, "kind": stream.kind, "messages": 0}
     if stats is None:
         return found
-    times = stats.log_times
-    found |= {"type": stats.msgtype, "messages": len(times), "bytes": stats.bytes}
-    if len(times) > 1:
-        steps = np.diff(times)
-        found["median_rate_hz"] = round(NANOSECONDS / max(1.0, float(np.median(steps))), 3)
-        found["mean_rate_hz"] = round((len(times) - 1) * NANOSECONDS / max(1, int(times[-1] - times[0])), 3)
-        found["max_gap_s"] = round(float(steps.max()) / NANOSECONDS, 6)
-    if len(stats.sensor_ns) == len(times) > 0:
-        found["median_delay_s"] = round(float(np.median(times - stats.sensor_times)) / NANOSECONDS, 6)
+    track = stats.track
+    found |= {"type": stats.msgtype, "messages": track.count, "bytes": stats.bytes}
+    if track.count > 1:
+        span_ns = max(1, track.last_ns - track.first_ns)
+        found["median_rate_hz"] = round(NANOSECONDS / max(1.0, track.step_ns), 3)
+        found["mean_rate_hz"] = round((track.count - 1) * NANOSECONDS / span_ns, 3)
+        found["max_gap_s"] = round(track.longest_ns / NANOSECONDS, 6)
+    if track.stamped and track.count:
+        delay = float(np.median(track.log_ns - track.sensor_ns))
+        found["median_delay_s"] = round(delay / NANOSECONDS, 6)
     return found
-
-
-def timeline(reader: LogReader, stats: dict[str, StreamStats], policy: IntegrityPolicy) -> dict[str, Any]:
-    """Messages per time bin and topic, and the holes; bins cover the drive evenly."""
-    bins = policy.timeline_bins
-    span = max(1, reader.end_ns - reader.start_ns)
-    topics: dict[str, Any] = {}
-    for topic, one in sorted(stats.items()):
-        times = one.log_times
-        place = np.minimum(
-            ((times - reader.start_ns).astype(np.float64) / span * bins).astype(np.int64), bins - 1
-        )
-        topics[topic] = {
-            "counts": np.bincount(np.clip(place, 0, bins - 1), minlength=bins).tolist(),
-            "holes": _holes(times, stream_kind(one.msgtype), policy),
-        }
-    return {"start_ns": reader.start_ns, "bin_ns": span // bins, "bins": bins, "topics": topics}
-
-
-def _holes(times: np.ndarray[Any, Any], kind: str | None, policy: IntegrityPolicy) -> list[list[int]]:
-    if kind is None or len(times) < policy.min_messages_for_rate:
-        return []
-    steps = np.diff(times)
-    limit = max(policy.warn_gap_periods * float(np.median(steps)), policy.warn_gap_s * NANOSECONDS)
-    return [[int(times[i]), int(times[i + 1])] for i in np.flatnonzero(steps > limit)[:1000]]
 
 
 def _file(source: Any) -> dict[str, object]:
@@ -218,3 +200,10 @@ def timeline_png(report: LogReport) -> bytes:
     from av_assets.domain.logs.timeline_plot import timeline_png as draw
 
     return draw(report)
+
+
+def clocks_png(report: LogReport) -> bytes:
+    """PNG of log time minus sensor time of every stream that has stamps."""
+    from av_assets.domain.logs.clock_plot import clock_png
+
+    return clock_png(report.clocks)

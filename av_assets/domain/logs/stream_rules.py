@@ -1,247 +1,189 @@
-"""The integrity rules of one stream: presence, rate, gaps, stamps, clocks, coverage, frozen data, fixes.
+"""The integrity rules that every stream shares: presence, type, decoding, rate, gaps, coverage, order of stamps.
 
-Belongs here: rules over the measurements of one stream. Does not belong here: rules over files or the whole
-drive (`integrity`).
+Belongs here: rules over the times and counts of one stream. Does not belong here: clocks (`clock_rules`), what is
+inside of messages (`picture_rules`, `measurement_rules`, `can_rules`), rules over files or the drive.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from av_assets.domain.logs.contract import stream_kind
+from av_assets.domain.logs.findings import Finding
+from av_assets.domain.logs.probes import StreamJudge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from av_assets.domain.logs.clocks import ClockFinding
     from av_assets.domain.logs.drive_spec import StreamSpec
+    from av_assets.domain.logs.rules import Severity
     from av_assets.domain.logs.stream_stats import StreamStats
+    from av_assets.domain.logs.time_track import TimeTrack
     from av_assets.policies.integrity import IntegrityPolicy
 
-Severity = Literal["error", "warn"]
-Status = Literal["passed", "failed", "skipped"]
+__all__ = ["Finding", "stream_findings"]
 NANOSECONDS = 1_000_000_000
-EARTH_RADIUS_M = 6_371_008.8
-GPS_LEAP_S = 18  # GPS time is ahead of UTC by this much since 2017
-YEAR_2000_S = 946_684_800
+EVENT_KINDS = ("signal", "other", "pose")  # may be event driven where the contract names no rate
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One rule on one stream, or on the drive where role is empty. A rule that passed has no reason."""
-
-    rule: str
-    severity: Severity
-    status: Status
-    measured: float | None = None
-    threshold: float | None = None
-    reason: str = ""
-    role: str = ""
-    topic: str = ""
-
-    @classmethod
-    def judge(
-        cls,
-        rule: str,
-        severity: Severity,
-        good: bool,
-        measured: float,
-        threshold: float,
-        reason: str,
-        role: str = "",
-        topic: str = "",
-    ) -> Finding:
-        status: Status = "passed" if good else "failed"
-        text = "" if good else reason
-        return cls(rule, severity, status, round(float(measured), 6), float(threshold), text, role, topic)
-
-    def to_dict(self) -> dict[str, object]:
-        return {"id": self.rule, **{k: v for k, v in vars(self).items() if k != "rule"}}
-
-
-@dataclass(frozen=True)
-class _Stream:
+class _Stream(StreamJudge):
     """What the rules of one stream share."""
 
-    role: str
     spec: StreamSpec
     stats: StreamStats
     policy: IntegrityPolicy
     span: tuple[int, int]
 
-    def judge(
-        self, rule: str, severity: Severity, good: bool, measured: float, threshold: float, reason: str
-    ) -> Finding:
-        return Finding.judge(rule, severity, good, measured, threshold, reason, self.role, self.spec.topic)
-
-    def skip(self, rule: str, severity: Severity, reason: str) -> Finding:
-        return Finding(rule, severity, "skipped", None, None, reason, self.role, self.spec.topic)
-
     @property
-    def expected_period_ns(self) -> float:
+    def period_ns(self) -> float:
         """The contract's period, else the median of what was recorded."""
-        if self.spec.rate_hz:
-            return NANOSECONDS / self.spec.rate_hz
-        return float(np.median(np.diff(self.stats.log_times)))
+        return NANOSECONDS / self.spec.rate_hz if self.spec.rate_hz else self.stats.track.step_ns
 
 
 def stream_findings(
-    role: str, spec: StreamSpec, stats: StreamStats | None, span: tuple[int, int], policy: IntegrityPolicy
+    role: str,
+    spec: StreamSpec,
+    stats: StreamStats | None,
+    span: tuple[int, int],
+    policy: IntegrityPolicy,
+    fix: str = "",
+    clock: ClockFinding | None = None,
 ) -> Iterator[Finding]:
-    """All rules of one stream. `span`: log time of the drive's first and last message."""
-    count = len(stats.log_ns) if stats else 0
+    """All shared rules of one stream.
+
+    Args:
+        span: log time of the drive's first and last message.
+        clock: the examined clock: steps back that are its steps are reported there, not as single stamps.
+        fix: what to do if the stream is absent, where more is known than the catalogue says.
+    """
+    count = stats.count if stats else 0
     severity: Severity = "error" if spec.required else "warn"
     reason = f"{spec.topic} is not in the log" if stats is None else f"{spec.topic} holds no message"
-    yield Finding.judge("stream_is_present", severity, count > 0, count, 1, reason, role, spec.topic)
+    yield Finding.judge("stream_is_present", severity, count > 0, count, 1, reason, role, spec.topic, fix)
     if stats is None or not count:
         return
-    stream = _Stream(role, spec, stats, policy, span)
+    stream = _Stream(role, spec.topic, spec, stats, policy, span)
     yield from _type(stream)
-    yield from _rate_and_gaps(stream)
-    yield from _stamps(stream)
-    if spec.kind in ("camera", "lidar"):
-        limit = policy.max_equal_frames
-        reason = "the payload does not change: the sensor is frozen"
-        freeze = stats.longest_freeze
-        yield stream.judge("frames_are_live", "error", freeze <= limit, freeze, limit, reason)
-    if spec.kind == "gnss":
-        yield from _positions(stream)
+    yield from _times(stream)
+    yield from _stamps(stream, clock)
 
 
 def _type(stream: _Stream) -> Iterator[Finding]:
-    kind, declared = stream_kind(stream.stats.msgtype), stream.spec.kind
-    same = kind == declared or declared in ("other", "signal", "radar", "pose")
-    reason = f"declared as {declared}, but the messages are {stream.stats.msgtype}"
+    stats, kind, declared = stream.stats, stream_kind(stream.stats.msgtype), stream.spec.kind
+    loose = declared in ("other", "signal") or (
+        declared in ("radar", "pose") and kind in ("signal", declared)
+    )
+    same = kind == declared or loose
+    reason = f"declared as {declared}, but the messages are {stats.msgtype}"
     yield stream.judge("type_matches_role", "error", same, int(same), 1, reason)
-    errors = stream.stats.decode_errors
+    bad = stats.bad_heads
+    yield stream.judge("serialization_is_valid", "error", not bad, bad, 0, f"{bad} messages are no CDR")
+    if bad or not same:  # what is no CDR, or something else, cannot decode: one fault, one finding
+        what = "encoding" if bad else "type"
+        yield stream.skip("messages_decode", "error", f"the {what} is not what it is declared to be")
+        return
+    errors = stats.decode_errors
     yield stream.judge("messages_decode", "error", not errors, len(errors), 0, "; ".join(errors[:3]))
 
 
-def _rate_and_gaps(stream: _Stream) -> Iterator[Finding]:
-    policy, times, rate = stream.policy, stream.stats.log_times, stream.spec.rate_hz
-    if len(times) < policy.min_messages_for_rate:
-        reason = f"only {len(times)} messages"
-        yield from (stream.skip(rule, "warn", reason) for rule in ("rate_matches_contract", "has_no_gap"))
+def _times(stream: _Stream) -> Iterator[Finding]:
+    policy, track = stream.policy, stream.stats.track
+    rules = (
+        "rate_matches_contract",
+        "rate_is_steady",
+        "has_no_gap",
+        "no_message_is_lost",
+        "covers_the_drive",
+    )
+    if track.count < policy.min_messages_for_rate:
+        yield from (stream.skip(rule, "warn", f"only {track.count} messages") for rule in rules)
         return
-    steps = np.diff(times)
-    if rate is None:
-        yield stream.skip("rate_matches_contract", "error", "the contract names no rate")
+    yield _rate(stream)
+    if stream.spec.rate_hz is None and stream.spec.kind in EVENT_KINDS:
+        reason = "no rate is declared, the topic may be event driven"
+        yield from (stream.skip(rule, "warn", reason) for rule in rules[1:4])
     else:
-        measured = NANOSECONDS / max(1.0, float(np.median(steps)))
-        good = abs(measured / rate - 1) <= policy.rate_tolerance
-        yield stream.judge(
-            "rate_matches_contract",
-            "error",
-            good,
-            measured,
-            rate,
-            f"{measured:.2f} Hz instead of {rate:g} Hz",
-        )
-    yield from _gaps(stream, steps)
+        yield _gap(stream)
+        yield from _flow(stream)
     start_ns, end_ns = stream.span
     # A sample stands for the period after it: without it, a slow stream could never cover a short drive.
-    period_ns = float(np.median(steps)) if len(steps) else 0.0
-    coverage = min(1.0, (int(times[-1]) - int(times[0]) + period_ns) / max(1, end_ns - start_ns))
-    yield stream.judge(
-        "covers_the_drive", "error" if stream.spec.required else "warn", coverage >= policy.min_span_coverage,
-        coverage, policy.min_span_coverage, f"messages cover {coverage:.1%} of the drive",
-    )  # fmt: skip
+    coverage = min(1.0, (track.last_ns - track.first_ns + track.step_ns) / max(1, end_ns - start_ns))
+    severity: Severity = "error" if stream.spec.required else "warn"
+    limit, missing_ns = policy.min_span_coverage, (1 - coverage) * (end_ns - start_ns)
+    good = coverage >= limit or missing_ns <= policy.max_uncovered_s * NANOSECONDS
+    reason = f"messages cover {coverage:.1%} of the drive"
+    yield stream.judge("covers_the_drive", severity, good, coverage, limit, reason)
 
 
-def _gaps(stream: _Stream, steps: np.ndarray[Any, Any]) -> Iterator[Finding]:
-    """One finding by the longest gap: error, warning or passed. Signals are skipped: they may be events."""
-    policy, kind = stream.policy, stream.spec.kind
-    if stream.spec.rate_hz is None and kind in ("signal", "other", "pose"):
-        yield stream.skip("has_no_gap", "warn", "no rate is declared, the topic may be event driven")
-        return
-    period = stream.expected_period_ns
-    longest = float(steps.max())
+def _rate(stream: _Stream) -> Finding:
+    rate = stream.spec.rate_hz
+    if rate is None:
+        return stream.skip("rate_matches_contract", "error", "the contract names no rate")
+    measured = NANOSECONDS / max(1.0, stream.stats.track.step_ns)
+    good = abs(measured / rate - 1) <= stream.policy.rate_tolerance
+    reason = f"{measured:.2f} Hz instead of {rate:g} Hz"
+    return stream.judge("rate_matches_contract", "error", good, measured, rate, reason)
+
+
+def _gap(stream: _Stream) -> Finding:
+    """One finding by the longest gap: error, warning or passed."""
+    policy, period, track = stream.policy, stream.period_ns, stream.stats.track
+    longest = track.longest_ns
     error_limit = max(policy.error_gap_periods * period, policy.error_gap_s * NANOSECONDS)
     warn_limit = max(policy.warn_gap_periods * period, policy.warn_gap_s * NANOSECONDS)
     severity: Severity = "error" if longest > error_limit else "warn"
     limit = error_limit if severity == "error" else warn_limit
-    at = (int(stream.stats.log_ns[int(steps.argmax())]) - stream.span[0]) / NANOSECONDS
+    at = (track.longest_at_ns - stream.span[0]) / NANOSECONDS
     reason = f"{longest / NANOSECONDS:.3f} s without a message, {at:.3f} s into the drive"
-    good = longest <= warn_limit
-    yield stream.judge("has_no_gap", severity, good, longest / NANOSECONDS, limit / NANOSECONDS, reason)
+    measured, good = longest / NANOSECONDS, longest <= warn_limit
+    return stream.judge("has_no_gap", severity, good, measured, limit / NANOSECONDS, reason)
 
 
-def _stamps(stream: _Stream) -> Iterator[Finding]:
-    policy, times, stamps = stream.policy, stream.stats.log_times, stream.stats.sensor_times
-    rules = (
-        "sensor_time_moves_forward",
-        "stamps_are_unique",
-        "clock_is_near_log_time",
-        "clock_does_not_jump",
-    )
-    if len(stamps) != len(times):
+def _flow(stream: _Stream) -> Iterator[Finding]:
+    """Sagging rates and lost messages; not for bursts, whose median step is no period."""
+    policy, track = stream.policy, stream.stats.track
+    step, span = track.step_ns, track.last_ns - track.first_ns
+    if track.in_bursts:
+        reason = "the messages come in bursts"
+        yield from (stream.skip(rule, "warn", reason) for rule in ("rate_is_steady", "no_message_is_lost"))
+        return
+    # Against the period that is usual here: a rate that is wrong all the time has a rule of its own.
+    share, limit = step / track.slowest_ns if track.slowest_ns else 1.0, policy.min_steady_rate
+    reason = f"over {policy.steady_window_s:g} s the rate sags to {share:.0%} of the usual one"
+    yield stream.judge("rate_is_steady", "warn", share >= limit, share, limit, reason)
+    lost, allowed = max(0.0, 1 - track.count * step / (span + step)), policy.max_lost_share
+    reason = f"{lost:.1%} of the messages that the median period leads to expect did not come"
+    yield stream.judge("no_message_is_lost", "warn", lost <= allowed, lost, allowed, reason)
+
+
+def _stamps(stream: _Stream, clock: ClockFinding | None) -> Iterator[Finding]:
+    policy, track = stream.policy, stream.stats.track
+    rules = ("sensor_time_moves_forward", "stamps_are_unique", "messages_are_unique")
+    if not track.stamped:
         yield from (stream.skip(rule, "warn", "the messages carry no stamp") for rule in rules)
         return
-    steps = np.diff(stamps)
-    back, same = int((steps < 0).sum()), int((steps == 0).sum())
-    limit = policy.max_backward_stamps
-    yield stream.judge(rules[0], "error", back <= limit, back, limit, f"sensor time steps back {back} times")
+    back, limit = _unexplained(track, clock), policy.max_backward_stamps
+    reason = f"sensor time steps back {back} times"
+    yield stream.judge(rules[0], "error", back <= limit, back, limit, reason)
     if stream.spec.kind in policy.duplicates_allowed:
         yield stream.skip(rules[1], "warn", f"stamps of kind {stream.spec.kind} may repeat")
     else:
-        share, allowed = same / max(1, len(steps)), policy.max_duplicate_fraction
-        yield stream.judge(rules[1], "warn", share <= allowed, share, allowed, f"{same} stamps repeat")
-    yield from _clock(stream, rules, times - stamps)
+        share, allowed = track.same / max(1, track.count - 1), policy.max_duplicate_fraction
+        reason = f"{track.same} stamps repeat"
+        yield stream.judge(rules[1], "warn", share <= allowed, share, allowed, reason)
+    repeats = stream.stats.repeats
+    share, allowed = repeats / max(1, track.count - 1), policy.max_repeated_share
+    reason = f"{repeats} messages are those before them once more"
+    yield stream.judge(rules[2], "warn", share <= allowed, share, allowed, reason)
 
 
-def _clock(stream: _Stream, rules: tuple[str, ...], delay_ns: np.ndarray[Any, Any]) -> Iterator[Finding]:
-    policy = stream.policy
-    median = float(np.median(delay_ns)) / NANOSECONDS
-    domain = _clock_domain(float(np.median(stream.stats.sensor_times)) / NANOSECONDS, median)
-    good = abs(median) <= policy.max_clock_offset_s
-    reason = f"log time minus sensor time is {median:.3f} s{domain}"
-    yield stream.judge(rules[2], "warn", good, median, policy.max_clock_offset_s, reason)
-    jump = float(np.abs(np.diff(delay_ns)).max(initial=0)) / NANOSECONDS
-    # A gap in the log delays nothing: only a change of the offset itself is a jump.
-    good = jump <= policy.max_clock_jump_s
-    reason = f"the offset between the clocks changes by {jump:.3f} s at once"
-    yield stream.judge(rules[3], "error", good, jump, policy.max_clock_jump_s, reason)
-
-
-def _clock_domain(stamp_s: float, offset_s: float) -> str:
-    """A guess at which clock wrote the stamps, for people."""
-    if stamp_s == 0:
-        return "; the stamps are zero"
-    if stamp_s < YEAR_2000_S:
-        return "; the stamps look like time since start-up"
-    if abs(abs(offset_s) - GPS_LEAP_S) < 1:
-        return "; the stamps look like GPS time"
-    return ""
-
-
-def _positions(stream: _Stream) -> Iterator[Finding]:
-    fixes = np.array(stream.stats.fixes, dtype=np.float64).reshape(-1, 3)
-    rules = ("position_is_on_earth", "speed_is_possible")
-    if not len(fixes):
-        yield from (stream.skip(rule, "error", "no valid fix") for rule in rules)
-        return
-    latitude, longitude = fixes[:, 1], fixes[:, 2]
-    wrong = int((~(np.abs(latitude) <= 90) | ~(np.abs(longitude) <= 180)).sum())
-    yield stream.judge(rules[0], "error", not wrong, wrong, 0, f"{wrong} fixes are not on Earth")
-    limit = stream.policy.max_speed_mps
-    speed = _top_speed_mps(np.array([t for t, _, _ in stream.stats.fixes]), latitude, longitude)
-    yield stream.judge(rules[1], "error", speed <= limit, speed, limit, f"the fixes imply {speed:.0f} m/s")
-
-
-def _top_speed_mps(
-    times_ns: np.ndarray[Any, Any], latitude: np.ndarray[Any, Any], longitude: np.ndarray[Any, Any]
-) -> float:
-    """Largest speed between fixes at least a second apart (equirectangular: good below 10 km)."""
-    use = np.isfinite(latitude) & np.isfinite(longitude)
-    times_ns, lat, lon = times_ns[use], np.radians(latitude[use]), np.radians(longitude[use])
-    later = np.searchsorted(times_ns, times_ns + NANOSECONDS)
-    early = np.flatnonzero(later < len(times_ns))
-    late = later[early]
-    if not len(early):
-        return 0.0
-    turn = (lon[late] - lon[early] + np.pi) % (2 * np.pi) - np.pi
-    east = turn * np.cos((lat[late] + lat[early]) / 2)
-    metres = EARTH_RADIUS_M * np.hypot(east, lat[late] - lat[early])
-    return float((metres / ((times_ns[late] - times_ns[early]) / NANOSECONDS)).max())
+def _unexplained(track: TimeTrack, clock: ClockFinding | None) -> int:
+    """Steps back that are no steps of the clock; in proportion where the clock was examined on thinned times."""
+    if clock is None:
+        return track.back
+    if track.exact or clock.classification == "swapped":
+        return clock.backward_unexplained
+    return -(-track.back * clock.backward_unexplained // max(1, clock.backward))

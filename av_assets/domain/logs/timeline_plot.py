@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from av_assets.domain.logs.integrity import LogReport
+    from av_assets.domain.logs.report import LogReport
 
 NANOSECONDS = 1_000_000_000
 

@@ -216,8 +216,10 @@ def frames_from_shard(table: pa.Table | pa.RecordBatch, role: str) -> Iterator[R
     """One item per row of a synced shard: the frame of `role`, or None where the row has none.
 
     Raises:
-        RedactionError: the shard has no such camera.
+        RedactionError: unredacted_file, the table does not carry the mark of shards; no_such_camera.
     """
+    if (table.schema.metadata or {}).get(b"redacted") != b"true":
+        raise RedactionError("not rows of a synced shard", code="unredacted_file", remedy="read a clip file")
     if role not in table.schema.names:
         raise RedactionError(f"shard has no camera {role}", code="no_such_camera")
     batches = table.select([role]).to_batches() if isinstance(table, pa.Table) else [table.select([role])]

@@ -2,7 +2,7 @@
 
 Where no fix tells the position, a stretch of time is private if the vehicle could have been inside at the speed that
 the policy allows. All times here are log times (ns), which every message has.
-Belongs here: circles on the globe and intervals of time. Does not belong here: nulling of signals (sync).
+Belongs here: circles on the globe, intervals of time, a reader that keeps to them. Does not belong here: pictures.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from av_assets.domain.errors import LogError
+from av_assets.domain.logs.blocks import MAX_TIME_NS
 from av_assets.domain.logs.foxglove import GNSS_TYPES
+from av_assets.domain.logs.reader import LogReader
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from av_assets.domain.logs.blocks import RawMessage
+    from av_assets.domain.logs.drive_spec import StreamSpec
     from av_assets.domain.privacy.windows import MessageSource
     from av_assets.policies.redaction import PrivatePlace, RedactionPolicy, TrimPolicy
 
@@ -131,3 +134,27 @@ def _fix(reader: MessageSource, raw: RawMessage) -> tuple[int, float, float] | N
     known = status != _NO_FIX and abs(latitude) <= 90 and abs(longitude) <= 180
     # Receivers without a fix often give 0, 0.
     return (raw.log_ns, latitude, longitude) if known and (latitude or longitude) else None
+
+
+class _Trimmed(LogReader):
+    """A reader that gives no position from private places; all else is that of the reader it was made from."""
+
+    def __init__(self, reader: LogReader, topics: frozenset[str], private: Sequence[Interval]) -> None:
+        self.__dict__.update(reader.__dict__)
+        self._positions, self._private = topics, private
+
+    def messages(
+        self, topics: Collection[str] | None = None, start_ns: int = 0, end_ns: int = MAX_TIME_NS + 1
+    ) -> Iterator[RawMessage]:
+        for raw in super().messages(topics, start_ns, end_ns):
+            if raw.topic not in self._positions or not any(a <= raw.log_ns < b for a, b in self._private):
+                yield raw
+
+
+def without_private_positions(
+    reader: LogReader, streams: Mapping[str, StreamSpec], policy: RedactionPolicy
+) -> LogReader:
+    """The reader itself where no place is private, else one that leaves fixes and poses there out."""
+    private = private_intervals(reader, policy)
+    topics = frozenset(stream.topic for stream in streams.values() if stream.kind in ("gnss", "pose"))
+    return _Trimmed(reader, topics, private) if private and topics else reader

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from av_assets.domain.errors import ModelError, RedactionError
 from av_assets.domain.evidence.digests import sha256_file, sha256_json
-from av_assets.domain.privacy.detectors import open_session
 from av_assets.domain.privacy.frames import RedactedFrame, frames_from_shard
+from av_assets.domain.privacy.sessions import open_session
 from av_assets.domain.search.efficientnet import FEATURES, INPUT_SIZE
 
 if TYPE_CHECKING:

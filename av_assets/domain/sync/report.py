@@ -161,6 +161,7 @@ def drive_report(
         "clocks": {topic: clock.as_json() for topic, clock in sorted(clocks.items())},
         "out_of_order": {"policy": policy.out_of_order, "late": _late(scan, matched)},
         "deskew": _deskew(policy, accounts),
+        "calibration": found.resolved.to_dict(),
         "can": scan.can,
         "unreadable_messages": scan.unreadable,
         "residual_ok": all(stream["residual_ok"] for stream in streams.values()),

@@ -117,7 +117,9 @@ def clip_table(
         "keyframe": pa.array(keyframe, pa.bool_()),
     }
     table = pa.table({**leading, **columns})
-    return table.replace_schema_metadata({b"schema_version": SCHEMA_VERSION, b"drive": drive.encode()})
+    # The mark tells readers that pictures in it went through redaction: they come from nowhere else.
+    metadata = {b"schema_version": SCHEMA_VERSION, b"drive": drive.encode(), b"redacted": b"true"}
+    return table.replace_schema_metadata(metadata)
 
 
 def clip_id(drive: str, number: int) -> str:

@@ -18,12 +18,16 @@ from av_assets.domain.geometry.calibration import (
     calibration_from_log,
     frame_tree,
 )
+from av_assets.domain.geometry.ledger import CalibrationLedger
+from av_assets.domain.geometry.resolution import ResolvedCalibration, resolve_calibration
 from av_assets.domain.logs.blocks import MAX_TIME_NS
 from av_assets.domain.logs.contract import infer_streams
+from av_assets.domain.logs.foxglove import CAMERA_INFO_TYPES, TRANSFORM_TYPES, ros_equivalent
 from av_assets.domain.logs.payloads import IMAGE_TYPES
 from av_assets.domain.logs.reader import LogReader, RawMessage
 from av_assets.domain.sync.can_batches import BatchCanDecoder
 from av_assets.domain.sync.wire import Cursor
+from av_assets.policies.calibration import CalibrationPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -38,11 +42,19 @@ SIGNAL_KINDS = ("imu", "gnss", "pose", "can", "signal", "other")
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of a drive before its samples are read: roles, mounts, calibration."""
+    """What is known of a drive before its samples are read: roles, mounts, calibration.
+
+    in_log: what the log itself says of its sensors; resolved: what is used, and why.
+    """
 
     streams: dict[str, StreamSpec]
     tree: FrameTree
-    calibration: Calibration
+    in_log: Calibration
+    resolved: ResolvedCalibration
+
+    @property
+    def calibration(self) -> Calibration:
+        return self.resolved.calibration
 
     def topic_kinds(self) -> dict[str, str]:
         """topic -> kind of every stream but cameras, whose pictures come from redaction only."""
@@ -74,8 +86,17 @@ def drive_streams(reader: LogReader, spec: DriveSpec) -> dict[str, StreamSpec]:
     return {role: stream for role, stream in sorted(streams.items()) if stream.topic in topics}
 
 
-def survey(reader: LogReader, spec: DriveSpec) -> Survey:
+def survey(
+    reader: LogReader,
+    spec: DriveSpec,
+    ledger: CalibrationLedger | None = None,
+    policy: CalibrationPolicy | None = None,
+) -> Survey:
     """Streams, mounts and lenses of a drive: what is known before its samples are read.
+
+    Args:
+        ledger: knows what the log does not say; None: nothing.
+        policy: when a calibration is believed; None: the shipped one.
 
     Raises:
         SyncError: raw_image_topic, where a topic of transforms or lenses carries pictures.
@@ -83,11 +104,14 @@ def survey(reader: LogReader, spec: DriveSpec) -> Survey:
     streams = drive_streams(reader, spec)
     infos = _camera_infos(reader, streams)
     tree = frame_tree(_decoded(reader, [t for t, i in reader.topics.items() if _is_static_tf(t, i.msgtype)]))
-    return Survey(streams, tree, _calibration(reader, streams, infos, tree))
+    in_log = _calibration(reader, streams, infos, tree)
+    known, policy = ledger or CalibrationLedger.of([]), policy or CalibrationPolicy.load()
+    resolved = resolve_calibration(in_log, known, spec.vehicle, reader.start_ns, policy)
+    return Survey(streams, tree, in_log, resolved)
 
 
 def _is_static_tf(topic: str, msgtype: str) -> bool:
-    return msgtype == "tf2_msgs/msg/TFMessage" and topic.rsplit("/", 1)[-1] == "tf_static"
+    return msgtype in TRANSFORM_TYPES and topic.rsplit("/", 1)[-1] == "tf_static"
 
 
 def _decoded(reader: LogReader, topics: Collection[str]) -> Iterator[object]:
@@ -95,14 +119,14 @@ def _decoded(reader: LogReader, topics: Collection[str]) -> Iterator[object]:
     missing)."""
     for raw in read_messages(reader, topics):
         try:
-            yield reader.deserialize(raw)
+            yield ros_equivalent(raw.msgtype, reader.deserialize(raw))
         except LogError:
             continue
 
 
 def _camera_infos(reader: LogReader, streams: Mapping[str, StreamSpec]) -> dict[str, object]:
     """role -> first CameraInfo of each camera: of the topic beside the pictures (`.../camera_info`)."""
-    infos = [t for t, i in reader.topics.items() if i.msgtype == "sensor_msgs/msg/CameraInfo" and i.count]
+    infos = [t for t, i in reader.topics.items() if i.msgtype in CAMERA_INFO_TYPES and i.count]
     topic_of = {}
     for role, stream in streams.items():
         if stream.kind == "camera":
@@ -117,7 +141,7 @@ def _camera_infos(reader: LogReader, streams: Mapping[str, StreamSpec]) -> dict[
     for raw in read_messages(reader, wanted):
         if raw.topic not in first:
             try:
-                first[raw.topic] = reader.deserialize(raw)
+                first[raw.topic] = ros_equivalent(raw.msgtype, reader.deserialize(raw))
             except LogError:
                 continue
         if len(first) == len(wanted):

@@ -33,6 +33,7 @@ from av_assets.policies.clocks import ClockPolicy
 
 if TYPE_CHECKING:
     from av_assets.domain.evidence.segments import Segments
+    from av_assets.domain.geometry.ledger import CalibrationLedger
     from av_assets.domain.logs.drive_spec import DriveSpec
     from av_assets.domain.logs.reader import LogReader
     from av_assets.policies.sync import SyncPolicy
@@ -60,8 +61,9 @@ def synchronize_drive(
     drive_dir: Path | None = None,
     segments: Segments | None = None,
     clocks: ClockPolicy | None = None,
+    ledger: CalibrationLedger | None = None,
 ) -> SyncSummary:
-    """Write clips/, calibration.json, sync_report.json and residuals.png of one drive into `out_dir`.
+    """Write clips/, calibration.json, calibration_in_log.json, sync_report.json and residuals.png of one drive.
 
     Args:
         redacted_dir: folder of the `<role>/<NNNNN>.parquet` parts of redaction, the only source of pictures;
@@ -69,6 +71,7 @@ def synchronize_drive(
         drive_dir: folder that a DBC path in `spec` is relative to; None: beside the log.
         segments: where finished work is kept: `scan`, then one per policy.segment_s; None: nowhere.
         clocks: how the clocks of topics are judged and repaired; None: the shipped policy.
+        ledger: calibrations of the fleet, for sensors that the log does not calibrate; None: nothing is known.
 
     A log without a stream of a sensor gives no clips and a note. Parts of `watch`: read, decode, compute,
     write; writing a clip overlaps with reading the next one.
@@ -86,7 +89,7 @@ def synchronize_drive(
             kept = stack.enter_context(tempfile.TemporaryDirectory(prefix=".segments-", dir=out_dir))
             segments = FolderSegments(Path(kept))
         with watch("read"):
-            found = survey(reader, spec)
+            found = survey(reader, spec, ledger)
             cameras = _open_cameras(redacted_dir, found, stack)
         scanned = segments.once(SCAN_SEGMENT, partial(scan_log, reader, found, policy, drive_dir, watch))
         with watch("compute"):
@@ -100,6 +103,7 @@ def synchronize_drive(
         report = drive_report(spec, found, scan, plan, resampler, accounts, policy)
         with watch("write"):
             found.calibration.save(out_dir / "calibration.json")
+            found.in_log.save(out_dir / "calibration_in_log.json")
             text = json.dumps(report, indent=1, sort_keys=True, allow_nan=False)
             (out_dir / "sync_report.json").write_text(text + "\n", "utf-8")
             (out_dir / "residuals.png").write_bytes(residual_png(report))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import cv2
+import numpy as np
 import pytest
 from log_writers import CAMERA, GNSS, IMU, RADAR, START_NS, Sent, drive, message, store, write_mcap
 
 from av_assets.domain.logs.drive_spec import DriveSpec, StreamSpec
-from av_assets.domain.logs.integrity import LogReport, check_log, timeline_png
+from av_assets.domain.logs.integrity import LogReport, check_log, clocks_png, timeline_png
 from av_assets.domain.logs.reader import LogReader
+from av_assets.policies.clocks import ClockPolicy
 from av_assets.policies.integrity import IntegrityPolicy
 
 if TYPE_CHECKING:
@@ -42,9 +46,24 @@ def failures(found: LogReport) -> set[tuple[str, str, str]]:
 CALIBRATION = {("camera_has_intrinsics", "warn", "camera_front"), ("sensors_have_extrinsics", "warn", "")}
 
 
+@cache
+def jpeg(number: int) -> np.ndarray[Any, Any]:
+    noise = np.random.default_rng(number).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    return np.asarray(cv2.imencode(".jpg", noise)[1]).reshape(-1)
+
+
+def real(one: Sent, number: int) -> Sent:
+    """The message with a picture in it, or at rest."""
+    if one.topic == CAMERA:
+        one.message.data = jpeg(number)
+    if one.topic == IMU:
+        one.message.angular_velocity = type(one.message.angular_velocity)(0.0, 0.0, 0.01)
+    return one
+
+
 @pytest.fixture
 def sent() -> list[Sent]:
-    return drive(store(), seconds=4)
+    return [real(one, number) for number, one in enumerate(drive(store(), seconds=4))]
 
 
 def test_a_good_drive_fails_nothing_but_calibration(tmp_path: Path, sent: list[Sent]) -> None:
@@ -88,7 +107,7 @@ def restamp(topic: str, stamp: Callable[[int, int], int]) -> Callable[[list[Sent
             number = sum(other.topic == topic for other in changed)
             if one.topic == topic:
                 time_ns = stamp(number, one.log_ns - 4_000_000)
-                one = one._replace(message=message(store_once(), topic, time_ns, number))
+                one = real(one._replace(message=message(store_once(), topic, time_ns, number)), number)
             changed.append(one)
         return changed
 
@@ -106,7 +125,7 @@ def store_once() -> Any:
 
 def freeze(sent: list[Sent]) -> list[Sent]:
     return [
-        one._replace(message=message(store_once(), CAMERA, one.log_ns - 4_000_000, 0))
+        real(one._replace(message=message(store_once(), CAMERA, one.log_ns - 4_000_000, 0)), 0)
         if one.topic == CAMERA
         else one
         for one in sent
@@ -143,7 +162,10 @@ def leave_earth(sent: list[Sent]) -> list[Sent]:
             ("sensor_time_moves_forward", "error", "imu"),
         ),
         (restamp(GNSS, lambda i, t: t - 100_000_000 * (i % 2)), ("stamps_are_unique", "warn", "gnss")),
-        (restamp(GNSS, lambda i, t: t - START_NS + 5 * SECOND), ("clock_is_near_log_time", "warn", "gnss")),
+        (
+            restamp(GNSS, lambda i, t: t - START_NS + 5 * SECOND),
+            ("clock_counts_from_the_epoch", "warn", "gnss"),
+        ),
         (restamp(GNSS, lambda i, t: t + 3 * SECOND * (i >= 20)), ("clock_does_not_jump", "error", "gnss")),
         (freeze, ("frames_are_live", "error", "camera_front")),
         (jump_away, ("speed_is_possible", "error", "gnss")),
@@ -160,6 +182,73 @@ def test_a_fault_fails_its_rule(
     assert expected in failures(found)
     assert all(f.reason for f in found.findings if f.status != "passed")
     assert (found.verdict == "failed") == bool(found.failed("error"))
+
+
+@pytest.mark.parametrize(
+    ("broken", "expected"),
+    [
+        (lambda data: data[: len(data) // 2], "pictures_are_complete"),
+        (lambda data: np.r_[data[:2], data[:0], [0] * 40, data[-2:]].astype(np.uint8), "pictures_decode"),
+        (
+            lambda data: cv2.imencode(".jpg", np.full((24, 32, 3), 9, np.uint8))[1].reshape(-1),
+            "pictures_show_something",
+        ),
+        (
+            lambda data: cv2.imencode(".jpg", np.full((24, 40, 3), 9, np.uint8))[1].reshape(-1),
+            "picture_size_is_constant",
+        ),
+    ],
+)
+def test_broken_pictures_are_told_apart(
+    tmp_path: Path, sent: list[Sent], broken: Callable[[Any], Any], expected: str
+) -> None:
+    for number, one in enumerate([one for one in sent if one.topic == CAMERA]):
+        if number % 2:
+            one.message.data = broken(one.message.data)
+    assert (expected, "error", "camera_front") in failures(report(tmp_path, sent))
+
+
+@pytest.mark.parametrize("padding", [20, 500])
+def test_zeros_behind_a_picture_are_padding(tmp_path: Path, sent: list[Sent], padding: int) -> None:
+    for one in sent:
+        if one.topic == CAMERA:
+            one.message.data = np.r_[one.message.data, np.zeros(padding, np.uint8)]
+    assert failures(report(tmp_path, sent)) == CALIBRATION
+
+
+def test_what_the_report_says_of_a_rule(tmp_path: Path, sent: list[Sent]) -> None:
+    rules = report(tmp_path, cut_out(CAMERA, 1, 2.5)(sent)).to_dict()["rules"]
+    (gap,) = [r for r in rules if (r["id"], r["role"]) == ("has_no_gap", "camera_front")]  # type: ignore[attr-defined]
+    assert set(gap) == {
+        "id", "severity", "status", "measured", "threshold", "reason", "role", "topic", "unit", "fix",
+    }  # fmt: skip
+    assert (gap["unit"], gap["measured"]) == ("s", 1.6)
+    assert gap["fix"]
+
+
+def test_a_renamed_topic_is_proposed_and_a_confirmed_alias_heals(tmp_path: Path, sent: list[Sent]) -> None:
+    spec = SPEC.model_copy(
+        update={"streams": {**SPEC.streams, "imu": StreamSpec(topic="/old/imu", kind="imu", rate_hz=50)}}
+    )
+    found = report(tmp_path, sent, spec)
+    (absent,) = [f for f in found.findings if f.rule == "stream_is_present" and f.status == "failed"]
+    assert IMU in absent.fix
+    (proposal,) = found.to_dict()["aliases"]  # type: ignore[misc]
+    assert (proposal["role"], proposal["proposed"]) == ("imu", IMU)
+    confirmed = spec.streams["imu"].model_copy(update={"aliases": (IMU,)})
+    healed = spec.model_copy(update={"streams": {**spec.streams, "imu": confirmed}})
+    found = report(tmp_path, sent, healed)
+    assert not found.aliases
+    assert not found.failed("error")
+
+
+def test_clocks_are_named_with_the_repair_that_the_policy_answers(tmp_path: Path, sent: list[Sent]) -> None:
+    found = report(tmp_path, restamp(IMU, lambda i, t: t - START_NS + SECOND)(sent))
+    clocks = json.loads(json.dumps(found.to_dict()["clocks"], allow_nan=False))
+    assert clocks[IMU]["classification"] == "uptime"
+    assert clocks[IMU]["repair"]["name"] == ClockPolicy.load().repairs["uptime"]
+    assert clocks[CAMERA]["repair"]["name"] == "none"
+    assert clocks_png(found).startswith(b"\x89PNG")
 
 
 def test_clock_domain_is_guessed(tmp_path: Path, sent: list[Sent]) -> None:

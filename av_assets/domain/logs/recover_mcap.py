@@ -1,0 +1,161 @@
+"""MCAP files for recovery: sequence numbers, times of publication, schemas as bytes, attachments and metadata.
+
+Belongs here: what the reader of the platform leaves aside. Does not belong here: index and scan (`mcap_log`,
+`mcap_scan`), other formats.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from av_assets.domain.errors import LogError
+from av_assets.domain.logs.blocks import MAX_TIME_NS
+from av_assets.domain.logs.compression import MessageCodec
+from av_assets.domain.logs.mcap_log import MESSAGE, MESSAGE_HEAD_BYTES, McapLog
+from av_assets.domain.logs.mcap_records import RECORD, blob_at, text_at
+from av_assets.domain.logs.mcap_writer import McapChannel
+from av_assets.domain.logs.recovered import Extra, KeptMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from av_assets.domain.logs.blocks import Block
+
+MAX_EXTRA_BYTES = 256 << 20  # one attachment or metadata record
+_ATTACHMENT, _METADATA = 0x09, 0x0C
+_MESSAGE = struct.Struct("<BQHIQQ")
+
+
+class RecoveredMcap(McapLog):
+    """An MCAP file by its index, or by a scan."""
+
+    definitions_added: tuple[str, ...] = ()
+
+    def __init__(self, path: Path, salvage: bool = False, message_codec: str = "") -> None:
+        self._message_codec = MessageCodec(message_codec)
+        super().__init__(path, salvage, message_codec)
+
+    def forget(self) -> None:
+        super().forget()
+        self.kept: dict[int, McapChannel] = {}
+        self._raw_schemas: dict[int, tuple[str, str, bytes]] = {}
+
+    @property
+    def profile(self) -> str:
+        with suppress(LogError, struct.error):
+            head = self.bytes_at(8, 4096)
+            if head[:1] == b"\x01":
+                return text_at(head, 9)[0]
+        return ""
+
+    def add_schema(self, body: bytes) -> None:
+        super().add_schema(body)
+        (number,) = struct.unpack_from("<H", body)
+        name, at = text_at(body, 2)
+        encoding, at = text_at(body, at)
+        self._raw_schemas[number] = (name, encoding, blob_at(body, at)[0])
+
+    def add_channel(self, body: bytes) -> None:
+        super().add_channel(body)
+        number, schema = struct.unpack_from("<HH", body)
+        topic, at = text_at(body, 4)
+        encoding, at = text_at(body, at)
+        name, kind, data = self._raw_schemas.get(schema, ("", "", b""))
+        metadata: dict[str, str] = {}
+        try:
+            metadata = _pairs(body, at)
+        except (LogError, struct.error):  # which costs no message
+            self.damage.note("bad_record", f"{topic}: the metadata of the channel is damaged")
+        self.kept[number] = McapChannel(topic, encoding, name, kind, data, tuple(sorted(metadata.items())))
+
+    def survivors(self, block: Block) -> Iterable[KeptMessage]:
+        return self.read(block, frozenset(self.channels))  # type: ignore[return-value]  # see `messages`
+
+    def messages(  # type: ignore[override]  # the block reader of the base class takes either kind
+        self, data: bytes, wanted: frozenset[int], tolerant: bool = False
+    ) -> Iterator[KeptMessage]:
+        """As in the base class, with sequence and time of publication.
+
+        Raises:
+            LogError: bad_chunk when a record does not fit.
+        """
+        at, end = 0, len(data)
+        while at + 9 <= end:
+            opcode, length = RECORD.unpack_from(data, at)
+            following = at + 9 + length
+            if following > end or (opcode == MESSAGE and length < MESSAGE_HEAD_BYTES):
+                break
+            if opcode == MESSAGE:
+                _, _, number, sequence, log_ns, publish_ns = _MESSAGE.unpack_from(data, at)
+                if log_ns > MAX_TIME_NS:
+                    self.damage.note("bad_stamp", "a message has an impossible log time", 9 + length)
+                elif number in wanted:
+                    payload = self._whole(number, data[at + _MESSAGE.size : following])
+                    if payload is not None:
+                        yield KeptMessage(log_ns, number, payload, publish_ns, sequence)
+            at = following
+        if at != end and not tolerant:
+            raise LogError("a record reaches over the end of its chunk", code="bad_chunk")
+
+    def _whole(self, number: int, data: bytes) -> bytes | None:
+        topic, _, serialization, *_ = self.channels[number]
+        try:
+            return self._message_codec.plain(data, serialization)
+        except LogError as error:
+            self.damage.note(error.code, f"{topic}: {error.reason}", len(data))
+            return None
+
+    def extras(self) -> Iterator[Extra]:
+        """Attachments and metadata up to the first damage; a broken one is noted and left out."""
+        at = 8
+        while at + 9 <= self.size:
+            opcode, length = RECORD.unpack(self.bytes_at(at, 9))
+            if at + 9 + length > self.size or not opcode:
+                return
+            if opcode in (_ATTACHMENT, _METADATA):
+                extra = self._extra(opcode, at + 9, length)
+                if extra is not None:
+                    yield extra
+            at += 9 + length
+
+    def _extra(self, opcode: int, at: int, length: int) -> Extra | None:
+        kind = "attachment" if opcode == _ATTACHMENT else "metadata"
+        try:
+            if length > MAX_EXTRA_BYTES:
+                raise LogError(f"the {kind} has {length} bytes", code=f"bad_{kind}")
+            body = self.bytes_at(at, length)
+            return _attachment(body) if opcode == _ATTACHMENT else _metadata(body)
+        except (LogError, struct.error) as error:
+            reason = error.reason if isinstance(error, LogError) else "it is cut"
+            self.damage.note(f"bad_{kind}", f"{kind} at byte {at}: {reason}", length)
+            return None
+
+
+def _pairs(body: bytes, at: int) -> dict[str, str]:
+    found, at = {}, at + 4
+    end = at + struct.unpack_from("<I", body, at - 4)[0]
+    while at < end:
+        name, at = text_at(body, at)
+        found[name], at = text_at(body, at)
+    return found
+
+
+def _metadata(body: bytes) -> Extra:
+    name, at = text_at(body, 0)
+    return Extra(name, _pairs(body, at))
+
+
+def _attachment(body: bytes) -> Extra:
+    log_ns, created_ns = struct.unpack_from("<QQ", body)
+    name, at = text_at(body, 16)
+    media_type, at = text_at(body, at)
+    (length,) = struct.unpack_from("<Q", body, at)
+    data = body[at + 8 : at + 8 + length]
+    (crc,) = struct.unpack_from("<I", body, at + 8 + length)
+    if crc and zlib.crc32(body[:-4]) != crc:
+        raise LogError("its checksum is wrong", code="bad_crc")
+    return Extra(name, None, media_type, log_ns, created_ns, data)

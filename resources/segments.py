@@ -1,8 +1,8 @@
 """Finished segments of unfinished bundles, kept in the lake so that any machine can go on where another one stopped.
 
-Layout under the lake's root: segments/<asset>/<partition>/<attempt>/<name>/, its manifest written last. An attempt is
-named by what the bundle is made from, so that other inputs share nothing. Segments are not objects: nobody else refers
-to them, and all of them can go once the bundle is whole.
+Layout under the lake's root: segments/<asset>/<partition>/<attempt>/<name>/ and, written last, <name>.manifest beside
+it. An attempt is named by what the bundle is made from, so that other inputs share nothing. Segments are not objects:
+nobody else refers to them, and all of them can go once the bundle is whole.
 Belongs here: keeping and forgetting segments. Does not belong here: what a segment holds.
 """
 
@@ -17,7 +17,6 @@ from av_assets.domain.evidence.manifest import FileEntry, MadeFrom, Manifest, sa
 from resources.lake import Lake
 
 ROOT = "segments"
-_DONE = "segment.json"
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class LakeSegments:
     def _finished(self, name: str) -> Manifest | None:
         """The segment that an earlier attempt left, if its bytes are all there."""
         key = self._key(name)
-        data = self.lake.store.get(f"{key}/{_DONE}")
+        data = self.lake.store.get(f"{key}.manifest")
         found = None if data is None else Manifest.from_json(data, key)
         whole = found is not None and all(
             self.lake.store.size(f"{key}/{entry.path}") == entry.bytes for entry in found.files
@@ -71,7 +70,7 @@ class LakeSegments:
 
     def noted(self, name: str) -> FileEntry | None:
         """The object that an earlier attempt stored under this name, if the lake still holds it."""
-        data = self.lake.store.get(f"{self._key(name)}/{_DONE}")
+        data = self.lake.store.get(f"{self._key(name)}.manifest")
         entry = None if data is None else Manifest.from_json(data, name).files[0]
         return entry if entry is not None and self.lake.holds(entry) else None
 
@@ -81,7 +80,7 @@ class LakeSegments:
 
     def _done(self, name: str, entries: list[FileEntry]) -> Manifest:
         made = Manifest(asset=ROOT, partition=name, files=tuple(entries), made_from=self.made_from)
-        self.lake.store.put(f"{self._key(name)}/{_DONE}", made.to_json())
+        self.lake.store.put(f"{self._key(name)}.manifest", made.to_json())
         return made
 
     def _key(self, name: str) -> str:

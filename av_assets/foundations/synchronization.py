@@ -76,6 +76,7 @@ def _known_calibrations(lake: Lake, drive: str, inputs: Mapping[str, Manifest]) 
 def _synchronize(work: Work) -> str:
     from av_assets.domain.geometry.ledger_files import ledger_of
     from av_assets.domain.logs.drive_spec import read_drive_spec
+    from av_assets.domain.logs.ouster import with_clouds
     from av_assets.domain.logs.reader import LogReader
     from av_assets.domain.privacy.places import without_private_positions
     from av_assets.domain.sync.streams import drive_streams
@@ -84,7 +85,8 @@ def _synchronize(work: Work) -> str:
     folder, clocks = work.checkout("raw_logs"), ClockPolicy.load()
     spec, redacted = read_drive_spec(folder / SPEC_FILE), work.checkout("redacted_clips")
     ledger = ledger_of(work.rows[CALIBRATIONS], folder, CalibrationPolicy.load())
-    with LogReader(folder) as log:
+    logs, note = with_clouds(folder, work.folder / "ouster.mcap")
+    with LogReader(logs) as log:
         reader = without_private_positions(log, drive_streams(log, spec), RedactionPolicy.load())
         made = synchronize_drive(
             reader,
@@ -98,7 +100,7 @@ def _synchronize(work: Work) -> str:
             clocks,
             ledger,
         )
-    return "" if made.clips else "no sensor stream in this drive: no clips"
+    return "; ".join(filter(None, [note, "" if made.clips else "no sensor stream in this drive: no clips"]))
 
 
 def _judge(folder: Path) -> list[Claim]:

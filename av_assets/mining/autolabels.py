@@ -29,7 +29,15 @@ from sensors.conditions import on_changed_content
 def auto_labels(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
     """Workflow 9 of 36: takes synced_shards, gives boxes and drivable area proposed from the lidar."""
     policy = AutolabelPolicy.load()
-    yield from each_drive(context, lake, ["synced_shards"], [policy], partial(_label, policy), _describe)
+    yield from each_drive(
+        context,
+        lake,
+        ["synced_shards"],
+        [policy],
+        partial(_label, policy),
+        _describe,
+        guarded=["synced_shards"],
+    )
 
 
 def _label(policy: AutolabelPolicy, work: Work) -> str:

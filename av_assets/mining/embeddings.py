@@ -36,6 +36,7 @@ def clip_embeddings(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[d
         partial(_embed, policy),
         _describe,
         shared=["pretrained_models"],
+        guarded=["synced_shards"],
     )
 
 

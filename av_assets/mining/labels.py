@@ -43,6 +43,7 @@ def verified_labels(
         [policy],
         partial(_verify, annotators, policy),
         _describe,
+        guarded=["synced_shards"],
     )
 
 

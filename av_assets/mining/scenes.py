@@ -30,7 +30,15 @@ from sensors.conditions import on_changed_content
 def event_windows(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
     """Workflow 6 of 36: takes synced_shards, gives windows of cut-ins, harsh brakes, hazards and disengagements."""
     policy = EventsPolicy.load()
-    yield from each_drive(context, lake, ["synced_shards"], [policy], partial(_detect, policy), _describe)
+    yield from each_drive(
+        context,
+        lake,
+        ["synced_shards"],
+        [policy],
+        partial(_detect, policy),
+        _describe,
+        guarded=["synced_shards"],
+    )
 
 
 def _detect(policy: EventsPolicy, work: Work) -> str:

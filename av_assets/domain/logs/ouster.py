@@ -198,3 +198,21 @@ def _cloud_schema() -> bytes:
     from rosbags.typesys import Stores, get_typestore
 
     return str(get_typestore(Stores.ROS2_JAZZY).generate_msgdef(CLOUD_TYPE, ros_version=2)[0]).encode()
+
+
+def with_clouds(log: Path, out: Path) -> tuple[list[Path], str]:
+    """A log, and beside it the clouds of its Ouster packets where it holds any: what to open, and a note.
+
+    Packets whose sensor says nothing of itself stay raw, and the note says what is missing.
+
+    Raises:
+        TransientError: disk_full or cannot_write.
+    """
+    with LogReader(log) as reader:
+        if not any(info.msgtype in PACKET_TYPES for info in reader.topics.values()):
+            return [log], ""
+    try:
+        convert_ouster(log, out)
+    except LogError as error:
+        return [log], f"Ouster packets are kept raw: {error.reason}"
+    return [log, out], ""

@@ -19,6 +19,7 @@ from av_assets.gates import Gate, gate_result
 from av_assets.policies.clocks import ClockPolicy
 from av_assets.policies.integrity import IntegrityPolicy
 from av_assets.policies.landing import LandingPolicy
+from av_assets.policies.topics import TopicPolicy
 from av_assets.presentation import pictures, table
 from av_assets.production import Made, Work, code_version, completeness, each_drive, lineage, record_drives
 from partitions.drives import BATCH, drives
@@ -70,7 +71,7 @@ def raw_logs_leave_no_drive_in_quarantine(lake: Lake) -> dg.AssetCheckResult:
 )
 def log_reports(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
     """Workflow 2 of 36, first half: takes raw_logs, gives rule by rule what is wrong with the log."""
-    policies = [IntegrityPolicy.load(), ClockPolicy.load()]
+    policies = [IntegrityPolicy.load(), ClockPolicy.load(), TopicPolicy.load()]
     yield from each_drive(context, lake, ["raw_logs"], policies, _report, _describe_report, gate=GATE)
 
 
@@ -156,12 +157,13 @@ def _take(
 
 
 def _report(work: Work) -> str:
+    from av_assets.domain.logs.aliases import with_confirmed
     from av_assets.domain.logs.drive_spec import read_drive_spec
     from av_assets.domain.logs.integrity import check_log, clocks_png, timeline_png
     from av_assets.domain.logs.reader import LogReader
 
     folder = work.checkout("raw_logs")
-    spec, clocks = read_drive_spec(folder / SPEC_FILE), ClockPolicy.load()
+    spec, clocks = with_confirmed(read_drive_spec(folder / SPEC_FILE), TopicPolicy.load()), ClockPolicy.load()
     with LogReader(folder) as reader:
         if not reader.message_count:
             raise LogError("the log holds no message", code="no_messages", drive=work.partition)

@@ -16,6 +16,7 @@ from av_assets.gates import Gate, gate_result
 from av_assets.policies.audit import AuditPolicy
 from av_assets.policies.detection import DetectionPolicy
 from av_assets.policies.redaction import RedactionPolicy
+from av_assets.policies.topics import TopicPolicy
 from av_assets.presentation import pictures, table
 from av_assets.production import Work, each_drive
 from partitions.drives import BATCH, drives
@@ -41,7 +42,7 @@ def redacted_clips(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg
         context,
         lake,
         ["raw_logs", "log_reports"],
-        [RedactionPolicy.load(), DetectionPolicy.load(), AuditPolicy.load()],
+        [RedactionPolicy.load(), DetectionPolicy.load(), AuditPolicy.load(), TopicPolicy.load()],
         _redact,
         _describe,
         shared=["pretrained_models"],
@@ -59,6 +60,7 @@ def redacted_clips_release_no_unchecked_frame(
 
 
 def _redact(work: Work) -> str:
+    from av_assets.domain.logs.aliases import with_confirmed
     from av_assets.domain.logs.contract import infer_streams
     from av_assets.domain.logs.drive_spec import read_drive_spec
     from av_assets.domain.logs.reader import LogReader
@@ -69,7 +71,7 @@ def _redact(work: Work) -> str:
 
     policy, detection = RedactionPolicy.load(), DetectionPolicy.load()
     folder = work.checkout("raw_logs")
-    spec = read_drive_spec(folder / SPEC_FILE)
+    spec = with_confirmed(read_drive_spec(folder / SPEC_FILE), TopicPolicy.load())
     with LogReader(folder) as reader:
         types = {name: info.msgtype for name, info in reader.topics.items()}
         streams = infer_streams(types, spec.streams)

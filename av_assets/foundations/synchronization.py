@@ -18,6 +18,7 @@ from av_assets.policies.calibration import CalibrationPolicy
 from av_assets.policies.clocks import ClockPolicy
 from av_assets.policies.redaction import RedactionPolicy
 from av_assets.policies.sync import SyncPolicy
+from av_assets.policies.topics import TopicPolicy
 from av_assets.presentation import pictures, table
 from av_assets.production import Rows, Work, each_drive
 from partitions.drives import BATCH, drives
@@ -45,7 +46,10 @@ def synced_shards(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.
         context,
         lake,
         ["raw_logs", "log_reports", "redacted_clips"],
-        [SyncPolicy.load(), ClockPolicy.load(), CalibrationPolicy.load(), RedactionPolicy.load()],
+        [
+            policy.load()
+            for policy in (SyncPolicy, ClockPolicy, CalibrationPolicy, RedactionPolicy, TopicPolicy)
+        ],
         _synchronize,
         _describe,
         gate=GATE,
@@ -75,6 +79,7 @@ def _known_calibrations(lake: Lake, drive: str, inputs: Mapping[str, Manifest]) 
 
 def _synchronize(work: Work) -> str:
     from av_assets.domain.geometry.ledger_files import ledger_of
+    from av_assets.domain.logs.aliases import with_confirmed
     from av_assets.domain.logs.drive_spec import read_drive_spec
     from av_assets.domain.logs.ouster import with_clouds
     from av_assets.domain.logs.reader import LogReader
@@ -83,7 +88,10 @@ def _synchronize(work: Work) -> str:
     from av_assets.domain.sync.synchronize import synchronize_drive
 
     folder, clocks = work.checkout("raw_logs"), ClockPolicy.load()
-    spec, redacted = read_drive_spec(folder / SPEC_FILE), work.checkout("redacted_clips")
+    spec, redacted = (
+        with_confirmed(read_drive_spec(folder / SPEC_FILE), TopicPolicy.load()),
+        work.checkout("redacted_clips"),
+    )
     ledger = ledger_of(work.rows[CALIBRATIONS], folder, CalibrationPolicy.load())
     logs, note = with_clouds(folder, work.folder / "ouster.mcap")
     with LogReader(logs) as log:

@@ -1,7 +1,7 @@
 """Topics that were renamed: which one a declared stream may be now, for a person to confirm.
 
-A proposal changes nothing. Confirmed, it is written to `aliases` of the stream in drive.yaml, and `apply_aliases`
-finds the stream under its new name from then on.
+A proposal changes nothing. Confirmed, it is written to `aliases` of the stream in drive.yaml, or for the whole fleet to
+the policy `topics`, and `apply_aliases` finds the stream under its new name from then on.
 Belongs here: proposing and applying aliases. Does not belong here: roles of undeclared topics (`contract`).
 """
 
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from av_assets.domain.logs.drive_spec import StreamSpec
+    from av_assets.domain.logs.drive_spec import DriveSpec, StreamSpec
+    from av_assets.policies.topics import TopicPolicy
 
 SIGNAL = "signal"
 
@@ -136,3 +137,14 @@ def apply_aliases(streams: Mapping[str, StreamSpec], topics: Collection[str]) ->
             taken.add(new)
             applied[role] = stream.model_copy(update={"topic": new})
     return applied
+
+
+def with_confirmed(spec: DriveSpec, policy: TopicPolicy) -> DriveSpec:
+    """The spec with the aliases that hold for the whole fleet behind those of the drive itself."""
+    streams = {
+        role: stream.model_copy(
+            update={"aliases": tuple(dict.fromkeys((*stream.aliases, *policy.aliases.get(stream.topic, ()))))}
+        )
+        for role, stream in spec.streams.items()
+    }
+    return spec.model_copy(update={"streams": streams})

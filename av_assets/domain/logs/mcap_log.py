@@ -17,7 +17,7 @@ from av_assets.domain.logs.compression import ZSTD_MAGIC, MessageCodec
 from av_assets.domain.logs.definitions import ros2_name, schema_text, stamp_offset
 from av_assets.domain.logs.log_bytes import IndexedLog
 from av_assets.domain.logs.magic import MCAP_MAGIC
-from av_assets.domain.logs.mcap_records import RECORD, blob_at, decode_chunk, decode_prefix, records, text_at
+from av_assets.domain.logs.mcap_records import RECORD, blob_at, chunk_head, decode_prefix, records, text_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, STATISTICS, DATA_END = 2, 3, 4, 5, 6, 8, 0x0B, 0x0F
 CHUNK_HEAD_BYTES = 32  # times, size, checksum and the length of the codec name
+MAX_HEAD_BYTES = 256  # with the codec name, of which a known one is short
 MESSAGE_HEAD_BYTES = 22
 FOOTER_BYTES = 29  # the whole record
 MAX_SUMMARY_BYTES = 256 << 20
@@ -181,12 +182,17 @@ class McapLog(IndexedLog):
         Raises:
             LogError: bad_chunk, bad_crc, chunk_too_large or unknown_compression.
         """
-        raw = self.bytes_at(block.offset, block.length)
         if block.kind == "records":
-            return raw
+            return self.bytes_at(block.offset, block.length)
+        # The head by itself: a slice of the whole record would copy the chunk.
+        whole = block.kind != "cut"
+        raw = self.bytes_at(block.offset, min(block.length, MAX_HEAD_BYTES) if whole else block.length)
         if len(raw) < 9 + CHUNK_HEAD_BYTES or raw[0] != CHUNK:
             raise LogError("the index points to no chunk", code="bad_chunk")
-        return decode_prefix(raw[9:]) if block.kind == "cut" else decode_chunk(raw[9:])
+        if not whole:
+            return decode_prefix(raw[9:])
+        head = chunk_head(raw[9:], block.length - 9)
+        return head.decode(self.bytes_at(block.offset + 9 + head.start, head.length))
 
     def messages(self, data: bytes, wanted: frozenset[int], tolerant: bool = False) -> Iterator[RawMessage]:
         """Messages of the wanted channels among records; a tolerant reading ends where a record does not fit.

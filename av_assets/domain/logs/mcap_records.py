@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from av_assets.domain.errors import LogError
 from av_assets.domain.logs.compression import decompress, decompress_prefix
@@ -18,21 +18,49 @@ if TYPE_CHECKING:
 RECORD = struct.Struct("<BQ")  # opcode and length stand before every record
 
 
+class ChunkHead(NamedTuple):
+    """What stands before the records of a chunk: their size and checksum, and where their bytes are in the body."""
+
+    size: int
+    crc: int
+    codec: str
+    start: int
+    length: int
+
+    def decode(self, data: bytes) -> bytes:
+        """The records out of the `length` bytes that stand at `start`.
+
+        Raises:
+            LogError: bad_chunk, bad_crc, chunk_too_large or unknown_compression.
+        """
+        found = decompress(data, self.codec, self.size)
+        if self.crc and zlib.crc32(found) != self.crc:
+            raise LogError("the chunk has a wrong checksum", code="bad_crc")
+        return found
+
+
+def chunk_head(body: bytes, size: int) -> ChunkHead:
+    """The head of a chunk record of `size` bytes, of which `body` is the beginning.
+
+    Raises:
+        LogError: bad_chunk, when the lengths do not add up; bad_index, when the head ends early.
+    """
+    decoded, crc = struct.unpack_from("<QI", body, 16)
+    codec, at = text_at(body, 28)
+    length = struct.unpack_from("<Q", body, at)[0] if at + 8 <= len(body) else -1
+    if length != size - at - 8:
+        raise LogError("the chunk is cut", code="bad_chunk")
+    return ChunkHead(decoded, crc, codec, at + 8, length)
+
+
 def decode_chunk(body: bytes) -> bytes:
     """The records inside a chunk record.
 
     Raises:
-        LogError: bad_chunk, bad_crc, chunk_too_large or unknown_compression.
+        LogError: as `chunk_head` and `ChunkHead.decode`.
     """
-    size, crc = struct.unpack_from("<QI", body, 16)
-    codec, at = text_at(body, 28)
-    length = struct.unpack_from("<Q", body, at)[0] if at + 8 <= len(body) else -1
-    if length != len(body) - at - 8:
-        raise LogError("the chunk is cut", code="bad_chunk")
-    data = decompress(body[at + 8 :], codec, size)
-    if crc and zlib.crc32(data) != crc:
-        raise LogError("the chunk has a wrong checksum", code="bad_crc")
-    return data
+    head = chunk_head(body, len(body))
+    return head.decode(body[head.start :])
 
 
 def decode_prefix(body: bytes) -> bytes:

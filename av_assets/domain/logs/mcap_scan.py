@@ -9,22 +9,30 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from av_assets.domain.errors import LogError
 from av_assets.domain.logs import mcap_log as mcap
 from av_assets.domain.logs.blocks import MAX_CHUNK_BYTES, MAX_TIME_NS, Block
 from av_assets.domain.logs.log_bytes import why
 from av_assets.domain.logs.magic import MCAP_MAGIC
-from av_assets.domain.logs.mcap_records import decode_chunk, decode_prefix
-from av_assets.domain.logs.mcap_resync import lost_share, next_record
+from av_assets.domain.logs.mcap_records import RECORD, decode_chunk, decode_prefix
+from av_assets.domain.logs.mcap_resync import (
+    chunk_codec,
+    has_checked_chunks,
+    header_at,
+    is_exact,
+    joins,
+    lost_share,
+    next_record,
+)
 
 if TYPE_CHECKING:
     from av_assets.domain.logs.mcap_log import McapLog
 
 RUN_BYTES = 4 << 20  # messages outside chunks are read in runs of this size
 MAX_META_BYTES = 64 << 20
-_LAST_OPCODE = 0x0F
+_LAST_OPCODE, _FIRST_PRIVATE = 0x0F, 0x80
 
 
 @dataclass
@@ -32,11 +40,13 @@ class _Tally:
     """Counts and time span of one block while it grows."""
 
     counts: Counter[int] = field(default_factory=Counter)
+    bytes: Counter[int] = field(default_factory=Counter)
     start_ns: int = MAX_TIME_NS
     end_ns: int = 0
 
-    def add(self, channel: int, log_ns: int) -> None:
+    def add(self, channel: int, log_ns: int, size: int) -> None:
         self.counts[channel] += 1
+        self.bytes[channel] += size
         self.start_ns = min(self.start_ns, log_ns)
         self.end_ns = max(self.end_ns, log_ns)
 
@@ -49,38 +59,67 @@ def scan(log: McapLog) -> None:
     _Scan(log).run()
 
 
+class _Pending(NamedTuple):
+    """A message that no checksum covers, until the record behind it shows that its length is right."""
+
+    start: int
+    length: int
+    channel: int
+    log_ns: int
+
+
 class _Scan:
     def __init__(self, log: McapLog) -> None:
         self.log = log
-        self.at = 8
+        self.at = len(MCAP_MAGIC)
+        self.limit = log.size  # of a chunk without checksum that is read record by record: its end
         self.run_start = 0
         self.run_tally = _Tally()
+        self.pending: _Pending | None = None
         self.seen: Counter[int] = Counter()
+        self.bytes: Counter[int] = Counter()
         self.ended = False
         self.known: dict[tuple[int, int], bytes] = {}
         self.stated: int | None = None  # messages, as the statistics tell
+        self.all_checked: bool | None = None  # whether chunks carry checksums; None: nobody had to know yet
 
     def run(self) -> None:
-        while not self.ended and self.at + 9 <= self.log.size:
-            opcode, length = struct.unpack("<BQ", self.log.bytes_at(self.at, 9))
-            if not opcode or _LAST_OPCODE < opcode < 0x80 or self.at + 9 + length > self.log.size:
-                self._end_run(self.at)
-                self._resync(opcode)
-            else:
-                self._record(opcode, length)
+        while not self.ended:
+            found = header_at(self.log, self.at, self.limit)
+            if found is not None and self._is_sound(*found):
+                self._record(*found)
+            elif self.at + RECORD.size <= self.limit:
+                self._resync()
+            elif not self._leave_chunk():
+                break
         self._end_run(self.at)
         if not self.ended:
             self._no_footer(self.log.size - self.at)
         self._settle_counts()
         self.log.check_data_section()
 
-    def _record(self, opcode: int, length: int) -> None:
-        start, self.at = self.at, self.at + 9 + length
+    def _is_sound(self, opcode: int, end: int) -> bool:
+        """Whether the record here is what it says; what its fields do not prove, the record behind it must."""
+        length = end - self.at - RECORD.size
+        if opcode == mcap.MESSAGE:
+            return mcap.MESSAGE_HEAD_BYTES <= length <= MAX_CHUNK_BYTES
+        if opcode > _LAST_OPCODE:
+            return opcode >= _FIRST_PRIVATE and joins(self.log, end, self.limit)
+        if is_exact(self.log, self.at, opcode, end):
+            return True
+        if opcode == mcap.FOOTER:
+            return end + len(MCAP_MAGIC) == self.log.size
+        return opcode in (mcap.SCHEMA, mcap.CHANNEL, mcap.CHUNK) and joins(self.log, end, self.limit)
+
+    def _record(self, opcode: int, end: int) -> None:
+        start, self.at = self.at, end
+        length = end - start - RECORD.size
         if opcode == mcap.MESSAGE:
             self._message(start, length)
             return
         self._end_run(start)
         if opcode == mcap.CHUNK:
+            self.limit = self.log.size
             self._chunk(start, length)
         elif opcode in (mcap.SCHEMA, mcap.CHANNEL) and length <= MAX_META_BYTES:
             self._learn(opcode, self.log.bytes_at(start + 9, length))
@@ -104,33 +143,39 @@ class _Scan:
             self.log.damage.note("bad_record", f"{behind} bytes stand behind the end of the file", behind)
 
     def _message(self, start: int, length: int) -> None:
-        head = self.log.bytes_at(start + 9, mcap.MESSAGE_HEAD_BYTES)
-        if (
-            length < mcap.MESSAGE_HEAD_BYTES
-            or len(head) < mcap.MESSAGE_HEAD_BYTES
-            or length > MAX_CHUNK_BYTES
-        ):
-            self._end_run(start)
-            self.log.damage.note("bad_record", "a message record has an impossible length", 9 + length)
-            return
-        channel, _, log_ns, _ = struct.unpack("<HIQQ", head)
+        self._keep_pending()
+        channel, _, log_ns, _ = struct.unpack("<HIQQ", self.log.bytes_at(start + 9, mcap.MESSAGE_HEAD_BYTES))
         if not self.run_start:
             self.run_start = start
-        self.run_tally.add(channel, log_ns)
-        if self.at - self.run_start >= RUN_BYTES:
-            self._end_run(self.at)
+        elif start - self.run_start >= RUN_BYTES:
+            self._end_run(start)
+            self.run_start = start
+        self.pending = _Pending(start, length, channel, log_ns)
+
+    def _keep_pending(self) -> None:
+        if self.pending is not None:
+            self.run_tally.add(self.pending.channel, self.pending.log_ns, RECORD.size + self.pending.length)
+        self.pending = None
 
     def _end_run(self, end: int) -> None:
-        if self.run_start:
+        self._keep_pending()
+        if self.run_tally.counts:
             size = end - self.run_start
             channels = self.log.same_channels(frozenset(self.run_tally.counts))
             block = self.run_tally.block(self.run_start, size, size, channels, "records")
             self.log.blocks.append(block)
-            self.seen += self.run_tally.counts
+            self._count(self.run_tally)
         self.run_start, self.run_tally = 0, _Tally()
 
+    def _count(self, tally: _Tally) -> None:
+        self.seen += tally.counts
+        self.bytes += tally.bytes
+
     def _chunk(self, start: int, length: int, kind: str = "chunk") -> None:
-        """One chunk: kept whole or lost whole when its checksum or size is wrong; a cut one up to the cut."""
+        """One chunk: kept whole or lost whole when its checksum or size is wrong; a cut one up to the cut.
+
+        One without checksum and compression is nothing but records: where one is bad, the others are kept.
+        """
         try:
             if length > MAX_CHUNK_BYTES:
                 raise LogError(f"chunk claims {length} bytes", code="chunk_too_large")
@@ -141,7 +186,8 @@ class _Scan:
                 raise LogError("a record reaches over the end of its chunk", code="bad_chunk")
         except (LogError, struct.error) as error:
             code, reason = why(error, "bad_chunk")
-            self.log.damage.note(code, f"chunk at byte {start}: {reason}", 9 + length)
+            opened = code == "bad_chunk" and self._open_chunk(start, start + RECORD.size + length)
+            self.log.damage.note(code, f"chunk at byte {start}: {reason}", 0 if opened else 9 + length)
             return
         if kind == "cut":
             # Of compressed bytes the share that decoded is the best estimate.
@@ -151,52 +197,112 @@ class _Scan:
         if tally.counts:
             channels = self.log.same_channels(frozenset(tally.counts))
             self.log.blocks.append(tally.block(start, 9 + length, len(data), channels, kind))
-            self.seen += tally.counts
+            self._count(tally)
+
+    def _open_chunk(self, start: int, end: int) -> bool:
+        """Go on inside of a chunk, record by record, if nothing but its structure could prove it anyway."""
+        head = chunk_codec(self.log, start)
+        if head is None or head[0] not in ("", "none") or head[1] or head[2] > end:
+            return False
+        self.at, self.limit = head[2], min(end, self.log.size)
+        return True
+
+    def _leave_chunk(self) -> bool:
+        """Go on behind a chunk that was read record by record; False where the file ends."""
+        if self.limit == self.log.size:
+            return False
+        self._end_run(self.at)
+        if self.at < self.limit:
+            self.log.damage.note("bad_record", "a chunk ends within a record", self.limit - self.at)
+        self.at, self.limit = self.limit, self.log.size
+        return True
 
     def _tally(self, data: bytes) -> tuple[_Tally, int]:
         """Counts of the records that fit, and how many bytes those take."""
         tally, at = _Tally(), 0
         while at + 9 <= len(data):
-            opcode, length = struct.unpack_from("<BQ", data, at)
+            opcode, length = RECORD.unpack_from(data, at)
             if at + 9 + length > len(data) or (opcode == mcap.MESSAGE and length < mcap.MESSAGE_HEAD_BYTES):
                 break
             if opcode == mcap.MESSAGE:
                 channel, _, log_ns = struct.unpack_from("<HIQ", data, at + 9)
-                tally.add(channel, log_ns)
+                tally.add(channel, log_ns, 9 + length)
             elif opcode in (mcap.SCHEMA, mcap.CHANNEL):
                 self._learn(opcode, data[at + 9 : at + 9 + length])
+            elif opcode < _FIRST_PRIVATE:
+                break  # no chunk holds such a record
             at += 9 + length
         return tally, at
 
     def _learn(self, opcode: int, body: bytes) -> None:
-        """The first record of a schema or channel counts: a later one says the same or is damaged."""
+        """The first whole record of a schema or channel counts: a later one says the same or is damaged."""
         key = opcode, int.from_bytes(body[:2], "little")
-        if self.known.setdefault(key, body) is not body:
+        if key in self.known:
             if self.known[key] != body:
                 self.log.damage.note("bad_record", f"schema or channel {key[1]} is told in two ways")
             return
         try:
             (self.log.add_schema if opcode == mcap.SCHEMA else self.log.add_channel)(body)
+            self.known[key] = body
         except (LogError, struct.error) as error:
-            self.log.damage.note(*why(error, "bad_record"))
+            self.log.damage.note(*why(error, "bad_record"), RECORD.size + len(body))
 
-    def _resync(self, opcode: int) -> None:
+    def _resync(self) -> None:
         """Go on at the next record that makes sense; without one, the rest is a cut chunk or lost."""
-        found = next_record(self.log, self.at + 1)
+        if self._drop_pending():
+            return
+        self._end_run(self.at)
+        opcode, length = RECORD.unpack(self.log.bytes_at(self.at, RECORD.size))
+        if opcode == mcap.CHUNK and self.limit == self.log.size:
+            start = self.at
+            if self._open_chunk(start, start + RECORD.size + length):
+                self.log.damage.note("cut_chunk", f"the chunk at byte {start} is cut or has a wrong length")
+                return
+        found = self._search(self.at + 1)
+        if found is None and self.limit < self.log.size:
+            found = self.limit
         if found is not None:
             lost = found - self.at
             self.log.damage.note("bad_record", f"{lost} bytes at byte {self.at} are no records", lost)
             self.at = found
             return
         if opcode == mcap.CHUNK:
-            rest = self.log.size - self.at - 9
-            self._chunk(self.at, rest, "cut")
+            self._chunk(self.at, self.log.size - self.at - RECORD.size, "cut")
         else:
             self.log.damage.note(
                 "cut_record", f"the record at byte {self.at} is cut", self.log.size - self.at
             )
         self._no_footer(0)
         self.ended = True
+
+    def _drop_pending(self) -> bool:
+        """Whether the last message swallowed other records: its length was wrong, and those are read instead."""
+        last = self.pending
+        if last is None:
+            return False
+        self.pending = None
+        found = self._search(last.start + 1, last.log_ns)
+        if found is None or found >= self.at:
+            self.pending = last
+            return False
+        self._end_run(last.start)
+        lost = found - last.start
+        self.log.damage.note("bad_record", f"the message at byte {last.start} has a wrong length", lost)
+        self.at = found
+        return True
+
+    def _search(self, at: int, near_ns: int | None = None) -> int | None:
+        runs = [block for block in self.log.blocks[-1:] if block.kind == "records"]
+        if self.run_tally.counts:
+            near_ns = self.run_tally.end_ns
+        elif near_ns is None and runs:
+            near_ns = runs[0].end_ns
+        alone = self.limit < self.log.size
+        if not alone:
+            if self.all_checked is None:
+                self.all_checked = has_checked_chunks(self.log)
+            alone = not self.all_checked
+        return next_record(self.log, at, self.limit, near_ns, alone)
 
     def _no_footer(self, bytes_lost: int) -> None:
         self.log.damage.bytes_lost += bytes_lost
@@ -212,6 +318,5 @@ class _Scan:
             if channel in self.log.channels:
                 self.log.counts[channel] = count
             else:
-                self.log.damage.note(
-                    "unknown_channel", f"{count} messages of channel {channel} have no topic"
-                )
+                reason = f"{count} messages of channel {channel} have no topic"
+                self.log.damage.note("unknown_channel", reason, self.bytes[channel])

@@ -92,10 +92,14 @@ class Ros1Log(IndexedLog):
             )
 
     def add_connection(self, head: Header, data: bytes) -> None:
-        """The first record of a connection counts: a later one says the same or is damaged."""
+        """The first whole record of a connection counts: a later one says the same or is damaged.
+
+        Raises:
+            LogError, KeyError, struct.error: the record is damaged; a later copy may still be taken.
+        """
         (number,) = _U32.unpack(head[b"conn"])
         told = head[b"topic"], data
-        if (first := self._connections.setdefault(number, told)) is not told:
+        if (first := self._connections.get(number)) is not None:
             if first != told:
                 self.damage.note("bad_record", f"connection {number} is told in two ways")
             return
@@ -106,6 +110,7 @@ class Ros1Log(IndexedLog):
         stamp = stamp_offset(msgtype, text, "ros1msg", "ros1")
         slash = "/" if head[b"topic"].startswith(b"/") else ""
         self.channels[number] = Channel(slash + topic, msgtype, "ros1", text, "ros1msg", stamp)
+        self._connections[number] = told
 
     def decoded(self, block: Block) -> bytes:
         """The records of one block.

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from av_assets.domain.logs.aliases import TopicFacts, apply_aliases, propose_aliases
+from av_assets.domain.logs.aliases import TopicFacts, apply_aliases, propose_aliases, with_confirmed
 from av_assets.domain.logs.contract import infer_streams
 from av_assets.domain.logs.drive_spec import DriveSpec, StreamSpec
+from av_assets.policies.topics import TopicPolicy
 
 IMU_TYPE, IMAGE = "sensor_msgs/msg/Imu", "sensor_msgs/msg/CompressedImage"
 IMU = StreamSpec(topic="/imu/data", kind="imu", rate_hz=100, frame="imu")
@@ -116,3 +117,14 @@ def test_a_topic_is_proposed_once_and_never_one_that_is_claimed(
     assert not set(proposed) & {stream.topic for stream in streams.values()}
     assert {one.role for one in found} == {r for r, s in streams.items() if s.topic not in topics}
     assert all(topics[one.proposed].kind == streams[one.role].kind for one in found if one.proposed)
+
+
+def test_alias_of_the_fleet_stands_behind_that_of_the_drive() -> None:
+    own = IMU.model_copy(update={"aliases": ("/imu/own",)})
+    spec = DriveSpec(drive="d", streams={"imu": own, "camera_front": CAMERA})
+    policy = TopicPolicy(version="1.0.0", aliases={"/imu/data": ("/imu/new", "/imu/own")})
+    confirmed = with_confirmed(spec, policy).streams
+    assert confirmed["imu"].aliases == ("/imu/own", "/imu/new")
+    assert confirmed["camera_front"] == CAMERA
+    assert apply_aliases(confirmed, {"/imu/new", "/cam"})["imu"].topic == "/imu/new"
+    assert TopicPolicy.load().aliases == {}

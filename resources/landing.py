@@ -7,6 +7,7 @@ or judging it.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from urllib.parse import unquote, urlparse
 import dagster as dg
 
 from av_assets.domain.errors import AvError, LandingError
-from av_assets.domain.evidence.digests import sha256_json
+from av_assets.domain.evidence.digests import sha256_bytes, sha256_file, sha256_json
 from av_assets.domain.logs.drive_spec import (
     MARKER_FILE,
     SPEC_FILE,
@@ -28,7 +29,7 @@ from av_assets.domain.logs.drive_spec import (
 )
 from av_assets.domain.logs.formats import companions
 from av_assets.domain.logs.landed_folder import LandedFolder
-from av_assets.domain.logs.landing import Landed
+from av_assets.domain.logs.landing import BAGIT_FILE, SUMS_FILE, Landed
 from resources.landing_bucket import BucketDrive, drives_of
 from resources.objects import BucketStore, Entry
 
@@ -191,8 +192,8 @@ def _copy_in(root: Path, source: Path, spec: DriveSpec) -> None:
             growing.mkdir()
             for file in (source, *companions(source)):
                 _copy(str(file), str(growing / file.name))
-        _replace(growing / SPEC_FILE, spec.to_yaml())
-        _replace(growing / MARKER_FILE, "")
+        for name, data in {**_rewritten(source, spec), MARKER_FILE: b""}.items():
+            _replace(growing / name, data)
         target = root / spec.drive
         if target.exists():
             shutil.rmtree(target)
@@ -203,15 +204,32 @@ def _copy_in(root: Path, source: Path, spec: DriveSpec) -> None:
 
 def _upload(bucket: BucketStore, source: Path, spec: DriveSpec) -> None:
     bucket.delete(f"{spec.drive}/{MARKER_FILE}")  # until the new one comes, the drive is incomplete
+    rewritten = _rewritten(source, spec)
     paths = [source, *companions(source)]
     if source.is_dir():
         paths = [p for p in sorted(source.rglob("*")) if p.is_file() and not p.is_symlink()]
     for path in paths:
         name = path.relative_to(source).as_posix() if source.is_dir() else path.name
-        if name not in (MARKER_FILE, SPEC_FILE):
+        if name != MARKER_FILE and name not in rewritten:
             bucket.put_file(f"{spec.drive}/{name}", path, consume=False)
-    bucket.put(f"{spec.drive}/{SPEC_FILE}", spec.to_yaml().encode())
+    for name, data in rewritten.items():
+        bucket.put(f"{spec.drive}/{name}", data)
     bucket.put(f"{spec.drive}/{MARKER_FILE}", b"")
+
+
+def _rewritten(source: Path, spec: DriveSpec) -> dict[str, bytes]:
+    """What landing does not copy: drive.yaml under another id, and the checksum that was declared of it."""
+    old = source / SPEC_FILE
+    if not old.is_file():
+        return {SPEC_FILE: spec.to_yaml().encode()}
+    if read_drive_spec(old) == spec:
+        return {}
+    made = {SPEC_FILE: spec.to_yaml().encode()}
+    line = rf"(?im)^{sha256_file(old)}(?=[ \t]+\*?(\./)?{re.escape(SPEC_FILE)}[ \t\r]*$)".encode()
+    for sums in (source / name for name in (SUMS_FILE, BAGIT_FILE)):
+        if sums.is_file():
+            made[sums.name] = re.sub(line, sha256_bytes(made[SPEC_FILE]).encode(), sums.read_bytes())
+    return made
 
 
 def _copy(source: str, target: str) -> str:
@@ -219,6 +237,6 @@ def _copy(source: str, target: str) -> str:
     return str(shutil.copy2(source, target, follow_symlinks=False))
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, data: bytes) -> None:
     path.unlink(missing_ok=True)
-    path.write_text(text, "utf-8")
+    path.write_bytes(data)

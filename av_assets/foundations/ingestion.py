@@ -168,7 +168,8 @@ def _report(work: Work) -> str:
         if not reader.message_count:
             raise LogError("the log holds no message", code="no_messages", drive=work.partition)
         report = check_log(reader, spec, IntegrityPolicy.load(), work.watch, clocks=clocks, drive_dir=folder)
-        lost = "; ".join(f"{path}: {damage.first}" for path, damage in sorted(reader.damage.items()))
+        damaged = {Path(path).relative_to(folder): damage for path, damage in reader.damage.items()}
+        lost = "; ".join(f"{path}: {damage.first}" for path, damage in sorted(damaged.items()))
     (work.out / REPORT_FILE).write_text(json.dumps(report.to_dict(), sort_keys=True, indent=1))
     (work.out / "timeline.png").write_bytes(timeline_png(report))
     (work.out / "clocks.png").write_bytes(clocks_png(report))

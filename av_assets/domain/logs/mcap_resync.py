@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
 WINDOW_BYTES = 4 << 20
 MAX_JUMP_NS = 3_600_000_000_000
+PLAIN = ("", "none")  # codecs of chunks that are stored as they are
 _CHAIN = 2  # records that must follow a message when no other message vouches for its time
-_PRIVATE = 0x80
+FIRST_PRIVATE = 0x80
 _MAX_PRIVATE = 4  # private records in a row that are looked past
 _HEAD_BYTES = 256
+_MESSAGE_BYTES = RECORD.size + mcap.MESSAGE_HEAD_BYTES
+_CHANNEL_AND_TIME = struct.Struct("<HIQ")
 _CANDIDATE = re.compile(rb"[\x01-\x0f][\s\S]{4}\0\0\0\0")
 _CHUNK_START = re.compile(rb"\x06[\s\S]{4}\0\0\0\0")
 # Fields of each kind: bytes of fixed ones, s what 32 bits tell the length of, S 64 bits.
@@ -86,7 +89,7 @@ def joins(log: McapLog, at: int, limit: int, private: int = 0) -> bool:
     opcode, end = found
     if opcode == mcap.MESSAGE:
         return end - at >= RECORD.size + mcap.MESSAGE_HEAD_BYTES
-    if opcode >= _PRIVATE:
+    if opcode >= FIRST_PRIVATE:
         return private < _MAX_PRIVATE and joins(log, end, limit, private + 1)
     return is_exact(log, at, opcode, end)
 
@@ -116,12 +119,9 @@ def _is_plausible(log: McapLog, at: int, limit: int, near_ns: int | None, alone:
         return False
     opcode, end = found
     if opcode == mcap.MESSAGE:
-        log_ns = _message_ns(log, at, end)
-        if log_ns is None:
-            return False
-        if near_ns is not None and abs(log_ns - near_ns) < MAX_JUMP_NS:
-            return True
-        return alone and _leads_on(log, end, limit, log_ns)
+        if near_ns is not None and _is_near(log, at, near_ns):
+            return end - at >= _MESSAGE_BYTES
+        return alone and end - at >= _MESSAGE_BYTES and _leads_on(log, end, limit, _message_head(log, at)[1])
     if not is_exact(log, at, opcode, end):
         return False
     if opcode == mcap.CHUNK:
@@ -140,8 +140,8 @@ def _leads_on(log: McapLog, at: int, limit: int, near_ns: int) -> bool:
         if found is None:
             return False
         if found[0] == mcap.MESSAGE:
-            log_ns = _message_ns(log, at, found[1])
-            if log_ns is None or abs(log_ns - near_ns) >= MAX_JUMP_NS:
+            # Its channel may be one whose record is damaged.
+            if found[1] - at < _MESSAGE_BYTES or abs(_message_head(log, at)[1] - near_ns) >= MAX_JUMP_NS:
                 return False
         elif not is_exact(log, at, *found):
             return False
@@ -149,12 +149,29 @@ def _leads_on(log: McapLog, at: int, limit: int, near_ns: int) -> bool:
     return True
 
 
-def _message_ns(log: McapLog, at: int, end: int) -> int | None:
-    """Log time of a message of a known channel; None for anything else."""
-    if end - at < RECORD.size + mcap.MESSAGE_HEAD_BYTES:
-        return None
-    channel, _, log_ns = struct.unpack("<HIQ", log.bytes_at(at + RECORD.size, 14))
-    return int(log_ns) if channel in log.channels else None
+def _message_head(log: McapLog, at: int) -> tuple[int, int]:
+    """Channel and log time of the message at `at`; (-1, -1) where the file ends."""
+    head = log.bytes_at(at + RECORD.size, _CHANNEL_AND_TIME.size)
+    if len(head) < _CHANNEL_AND_TIME.size:
+        return -1, -1
+    channel, _, log_ns = _CHANNEL_AND_TIME.unpack(head)
+    return int(channel), int(log_ns)
+
+
+def _is_near(log: McapLog, at: int, near_ns: int) -> bool:
+    channel, log_ns = _message_head(log, at)
+    return channel in log.channels and abs(log_ns - near_ns) < MAX_JUMP_NS
+
+
+def ends_at(log: McapLog, at: int, limit: int, near_ns: int) -> bool:
+    """Whether a message may well end at `at`, though no whole record stands there: its traces do."""
+    head = log.bytes_at(at, min(RECORD.size, limit - at))
+    if len(head) < RECORD.size or _is_near(log, at, near_ns):
+        return True
+    opcode, length = RECORD.unpack(head)
+    if at + RECORD.size + length > limit:
+        return not length >> 32 and (opcode == mcap.MESSAGE or opcode in _FIELDS)
+    return bool(length) and joins(log, at + RECORD.size + length, limit)
 
 
 def _has_name(log: McapLog, at: int, skip: int) -> bool:

@@ -18,7 +18,10 @@ from av_assets.domain.logs.log_bytes import why
 from av_assets.domain.logs.magic import MCAP_MAGIC
 from av_assets.domain.logs.mcap_records import RECORD, decode_chunk, decode_prefix
 from av_assets.domain.logs.mcap_resync import (
+    FIRST_PRIVATE,
+    PLAIN,
     chunk_codec,
+    ends_at,
     has_checked_chunks,
     header_at,
     is_exact,
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
 RUN_BYTES = 4 << 20  # messages outside chunks are read in runs of this size
 MAX_META_BYTES = 64 << 20
-_LAST_OPCODE, _FIRST_PRIVATE = 0x0F, 0x80
+_LAST_OPCODE = 0x0F
 
 
 @dataclass
@@ -79,6 +82,7 @@ class _Scan:
         self.seen: Counter[int] = Counter()
         self.bytes: Counter[int] = Counter()
         self.ended = False
+        self.bare = True  # whether messages may stand here: not where a chunk with a checksum was, which is broken
         self.known: dict[tuple[int, int], bytes] = {}
         self.stated: int | None = None  # messages, as the statistics tell
         self.all_checked: bool | None = None  # whether chunks carry checksums; None: nobody had to know yet
@@ -102,9 +106,9 @@ class _Scan:
         """Whether the record here is what it says; what its fields do not prove, the record behind it must."""
         length = end - self.at - RECORD.size
         if opcode == mcap.MESSAGE:
-            return mcap.MESSAGE_HEAD_BYTES <= length <= MAX_CHUNK_BYTES
+            return self.bare and mcap.MESSAGE_HEAD_BYTES <= length <= MAX_CHUNK_BYTES
         if opcode > _LAST_OPCODE:
-            return opcode >= _FIRST_PRIVATE and joins(self.log, end, self.limit)
+            return opcode >= FIRST_PRIVATE and joins(self.log, end, self.limit)
         if is_exact(self.log, self.at, opcode, end):
             return True
         if opcode == mcap.FOOTER:
@@ -119,7 +123,7 @@ class _Scan:
             return
         self._end_run(start)
         if opcode == mcap.CHUNK:
-            self.limit = self.log.size
+            self.limit, self.bare = self.log.size, True
             self._chunk(start, length)
         elif opcode in (mcap.SCHEMA, mcap.CHANNEL) and length <= MAX_META_BYTES:
             self._learn(opcode, self.log.bytes_at(start + 9, length))
@@ -181,6 +185,9 @@ class _Scan:
                 raise LogError(f"chunk claims {length} bytes", code="chunk_too_large")
             body = self.log.bytes_at(start + 9, length)
             data = decode_prefix(body) if kind == "cut" else decode_chunk(body)
+            head = chunk_codec(self.log, start)
+            if kind != "cut" and head and head[0] in PLAIN and len(data) != start + 9 + length - head[2]:
+                raise LogError("the chunk tells two sizes", code="bad_chunk")
             tally, used = self._tally(data)
             if used != len(data) and kind != "cut":
                 raise LogError("a record reaches over the end of its chunk", code="bad_chunk")
@@ -202,9 +209,10 @@ class _Scan:
     def _open_chunk(self, start: int, end: int) -> bool:
         """Go on inside of a chunk, record by record, if nothing but its structure could prove it anyway."""
         head = chunk_codec(self.log, start)
-        if head is None or head[0] not in ("", "none") or head[1] or head[2] > end:
+        end = min(end, self.log.size)
+        if head is None or head[0] not in PLAIN or head[1] or head[2] > end:
             return False
-        self.at, self.limit = head[2], min(end, self.log.size)
+        self.at, self.limit = head[2], end
         return True
 
     def _leave_chunk(self) -> bool:
@@ -229,7 +237,7 @@ class _Scan:
                 tally.add(channel, log_ns, 9 + length)
             elif opcode in (mcap.SCHEMA, mcap.CHANNEL):
                 self._learn(opcode, data[at + 9 : at + 9 + length])
-            elif opcode < _FIRST_PRIVATE:
+            elif opcode < FIRST_PRIVATE:
                 break  # no chunk holds such a record
             at += 9 + length
         return tally, at
@@ -276,15 +284,20 @@ class _Scan:
         self.ended = True
 
     def _drop_pending(self) -> bool:
-        """Whether the last message swallowed other records: its length was wrong, and those are read instead."""
+        """Whether the last message was given up, because its length is wrong.
+
+        It is where it swallowed a record, or where nothing that stands behind it looks like one.
+        """
         last = self.pending
         if last is None:
             return False
         self.pending = None
         found = self._search(last.start + 1, last.log_ns)
         if found is None or found >= self.at:
-            self.pending = last
-            return False
+            if ends_at(self.log, self.at, self.limit, last.log_ns):
+                self.pending = last
+                return False
+            found = self.at
         self._end_run(last.start)
         lost = found - last.start
         self.log.damage.note("bad_record", f"the message at byte {last.start} has a wrong length", lost)
@@ -302,6 +315,7 @@ class _Scan:
             if self.all_checked is None:
                 self.all_checked = has_checked_chunks(self.log)
             alone = not self.all_checked
+        self.bare = alone or near_ns is not None
         return next_record(self.log, at, self.limit, near_ns, alone)
 
     def _no_footer(self, bytes_lost: int) -> None:

@@ -20,7 +20,8 @@ from av_assets.domain.logs.definitions import ros2_name
 from av_assets.domain.logs.mcap_writer import McapChannel, McapWriter, written_whole
 from av_assets.domain.logs.reader import LogReader
 from av_assets.domain.logs.recover_open import Origin, Rejected, find_for_recovery, open_origin
-from av_assets.domain.logs.recover_report import Digest, FileLoss, SalvageReport, TopicLoss
+from av_assets.domain.logs.recover_report import Digest, FileLoss, SalvageReport, Stamps, TopicLoss
+from av_assets.policies.salvage import SalvagePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +36,12 @@ PROGRESS_EVERY = 1024
 
 
 def salvage_log(
-    source: Path | Sequence[Path], out: Path, *, progress: Progress | None = None, overwrite: bool = False
+    source: Path | Sequence[Path],
+    out: Path,
+    *,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+    policy: SalvagePolicy | None = None,
 ) -> SalvageReport:
     """Recover whatever the logs at `source` still hold into one MCAP at `out`.
 
@@ -46,6 +52,7 @@ def salvage_log(
         source: files or folders of one drive; told by content, or by name where the first bytes are lost.
         progress: called with messages written and messages expected.
         overwrite: replace an output that exists.
+        policy: what counts as a hole; the shipped one by default.
 
     Raises:
         LogError: nothing_to_salvage, output_exists, output_is_source, salvage_failed (the output does not
@@ -65,7 +72,7 @@ def salvage_log(
                 stack.callback(origins[-1].source.close)
             except LogError as error:
                 rejected.append((log.path, error.code, error.reason))
-        salvage = _Salvage(origins, growing)
+        salvage = _Salvage(origins, growing, policy or SalvagePolicy.load())
         salvage.write(progress)
         if not salvage.messages:
             raise _nothing(paths, origins, rejected)
@@ -84,8 +91,9 @@ def _nothing(paths: Sequence[Path], origins: Sequence[Origin], rejected: Sequenc
 class _Salvage:
     """One recovery in progress."""
 
-    def __init__(self, origins: Sequence[Origin], path: Path) -> None:
+    def __init__(self, origins: Sequence[Origin], path: Path, policy: SalvagePolicy) -> None:
         self.origins = origins
+        self.policy = policy
         self.path = path
         self.topics: dict[str, TopicLoss] = {}
         self.channels: dict[McapChannel, int] = {}
@@ -116,7 +124,7 @@ class _Salvage:
         for number, channel in sorted(origin.source.kept.items()):
             if number in origin.source.channels:
                 numbers[number] = writer.channel(channel)
-                topic = TopicLoss(ros2_name(channel.schema_name), channel.serialization)
+                topic = TopicLoss(ros2_name(channel.schema_name), channel.serialization, Stamps(self.policy))
                 self.topics.setdefault(channel.topic, topic)
         return numbers
 
@@ -217,6 +225,7 @@ class _Salvage:
             output_bytes=self.path.stat().st_size,
             output_sha256=sha256_file(self.path),
             codes=tuple(sorted(reasons | {code for _, code, _ in rejected})),
+            policy=self.policy.digest,
         )
 
     def _file(self, origin: Origin, place: int) -> FileLoss:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from av_assets.domain.errors import LogError
 from av_assets.domain.logs.blocks import MAX_TIME_NS
 from av_assets.domain.logs.compression import MessageCodec
-from av_assets.domain.logs.mcap_log import MESSAGE, MESSAGE_HEAD_BYTES, McapLog
+from av_assets.domain.logs.magic import MCAP_MAGIC
+from av_assets.domain.logs.mcap_log import MESSAGE, MESSAGE_HEAD_BYTES, STATISTICS, McapLog
 from av_assets.domain.logs.mcap_records import RECORD, blob_at, text_at
+from av_assets.domain.logs.mcap_resync import FIRST_PRIVATE, header_at, is_exact, next_record
 from av_assets.domain.logs.mcap_writer import McapChannel
 from av_assets.domain.logs.recovered import Extra, KeptMessage
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 MAX_EXTRA_BYTES = 256 << 20  # one attachment or metadata record
 _ATTACHMENT, _METADATA = 0x09, 0x0C
+_COUNTS = struct.Struct("<II")  # of attachments and of metadata, in the statistics
 _MESSAGE = struct.Struct("<BQHIQQ")
 
 
@@ -110,17 +114,42 @@ class RecoveredMcap(McapLog):
             return None
 
     def extras(self) -> Iterator[Extra]:
-        """Attachments and metadata up to the first damage; a broken one is noted and left out."""
-        at = 8
-        while at + 9 <= self.size:
-            opcode, length = RECORD.unpack(self.bytes_at(at, 9))
-            if at + 9 + length > self.size or not opcode:
-                return
+        """Attachments and metadata, behind damage too; broken and missing ones are noted and left out."""
+        passed: Counter[int] = Counter()
+        stated: dict[int, int] = {}
+        for opcode, at, length in self._records():
             if opcode in (_ATTACHMENT, _METADATA):
-                extra = self._extra(opcode, at + 9, length)
+                passed[opcode] += 1
+                extra = self._extra(opcode, at, length)
                 if extra is not None:
                     yield extra
-            at += 9 + length
+            elif opcode == STATISTICS:
+                counts = _COUNTS.unpack(self.bytes_at(at + 14, _COUNTS.size))
+                stated = dict(zip((_ATTACHMENT, _METADATA), counts, strict=True))
+        for opcode, kind in ((_ATTACHMENT, "attachments"), (_METADATA, "metadata")):
+            if passed[opcode] < stated.get(opcode, 0):
+                told = f"the statistics say {stated[opcode]} {kind}, {passed[opcode]} are there"
+                self.damage.note(f"lost_{kind}", told)
+
+    def _records(self) -> Iterator[tuple[int, int, int]]:
+        """Opcode, start of the body and its length of all records but messages.
+
+        After bytes that are none it goes on at the next one, behind the start of the last message: that one may have
+        claimed a length that is not its own.
+        """
+        at, back = len(MCAP_MAGIC), 0
+        while at + RECORD.size <= self.size:
+            found = header_at(self, at, self.size)
+            if found is not None and (found[0] == MESSAGE or found[0] >= FIRST_PRIVATE):
+                back, at = at, found[1]
+            elif found is not None and is_exact(self, at, *found):
+                yield found[0], at + RECORD.size, found[1] - at - RECORD.size
+                back, at = 0, found[1]
+            else:
+                following = next_record(self, (back or at) + 1, self.size, None, alone=False)
+                if following is None:
+                    return
+                back, at = 0, following
 
     def _extra(self, opcode: int, at: int, length: int) -> Extra | None:
         kind = "attachment" if opcode == _ATTACHMENT else "metadata"

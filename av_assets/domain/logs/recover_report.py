@@ -10,12 +10,11 @@ import hashlib
 import heapq
 import struct
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-HOLE_PERIODS = 5  # a gap of more median periods than this is a hole
-BURST_RATIO = 3  # mean over median gap of a topic that comes in bursts
-MIN_PAUSES = 20
-MAX_HOLES = 1000  # listed one by one; the others are counted
+if TYPE_CHECKING:
+    from av_assets.policies.salvage import SalvagePolicy
+
 REPORT_SCHEMA = 1
 _STEPS = 64  # gap sizes are told apart by 1/64 of an octave
 _DIGEST_MOD = 1 << 128
@@ -61,7 +60,8 @@ class Hole(NamedTuple):
 class Stamps:
     """Log times of one topic in order of time, in bounded memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: SalvagePolicy) -> None:
+        self.policy = policy
         self.count = 0
         self.first_ns = 0
         self.last_ns = 0
@@ -75,7 +75,7 @@ class Stamps:
             number, total = self._sizes.get(bucket := _bucket(gap), (0, 0))
             self._sizes[bucket] = (number + 1, total + gap)
             entry = (gap, self.last_ns)
-            if len(self._widest) < MAX_HOLES:
+            if len(self._widest) < self.policy.max_holes:
                 heapq.heappush(self._widest, entry)
             elif entry > self._widest[0]:
                 heapq.heapreplace(self._widest, entry)
@@ -97,17 +97,18 @@ class Stamps:
         return round(total / number)
 
     def _hole_ns(self) -> int:
-        """What a gap must exceed to be a hole: HOLE_PERIODS median periods.
+        """What a gap must exceed to be a hole: so many median periods as the policy says.
 
         Topics that come in bursts (CAN) pause between them: many wide gaps, which take most of the time. There the
         pauses are what a hole is measured by.
         """
-        median_ns = self.gap_ns(0.5)
-        hole_ns = HOLE_PERIODS * median_ns
+        periods, median_ns = self.policy.hole_periods, self.gap_ns(0.5)
+        hole_ns = periods * median_ns
         wide = sum(n for n, total in self._sizes.values() if total > n * hole_ns)
         span_ns = sum(total for _, total in self._sizes.values())
-        in_bursts = wide >= MIN_PAUSES and span_ns > BURST_RATIO * median_ns * (self.count - 1)
-        return HOLE_PERIODS * self.gap_ns(0.995) if in_bursts else hole_ns
+        usual_ns = self.policy.burst_ratio * median_ns * (self.count - 1)
+        in_bursts = wide >= self.policy.min_pauses and span_ns > usual_ns
+        return periods * self.gap_ns(0.995) if in_bursts else hole_ns
 
     def _period_ns(self) -> float:
         """The mean period outside of holes."""
@@ -124,9 +125,9 @@ class Stamps:
         return [Hole(start, start + gap, max(0, round(gap / period_ns) - 1)) for start, gap in sorted(wide)]
 
     def unlisted_holes(self) -> tuple[int, int]:
-        """Number of the holes beyond the MAX_HOLES that are listed, and the messages they miss by estimate."""
+        """Number of the holes beyond those that are listed, and the messages they miss by estimate."""
         listed = self.holes()
-        if len(listed) < MAX_HOLES:
+        if len(listed) < self.policy.max_holes:
             return 0, 0
         hole_ns = self._hole_ns()
         wide = [(n, total) for n, total in self._sizes.values() if total > n * hole_ns]
@@ -152,7 +153,7 @@ class TopicLoss:
 
     msgtype: str
     serialization: str
-    stamps: Stamps = field(default_factory=Stamps)
+    stamps: Stamps
     digest: Digest = field(default_factory=Digest)
     promised: int | None = None
     lost: int | None = None
@@ -215,6 +216,7 @@ class SalvageReport:
         verified: what re-opening the output counted, by reader.
         output: its name; `output_bytes` and `output_sha256` are of the finished file.
         codes: all reason codes, sorted; empty for logs that were whole.
+        policy: digest of the policy by which holes were told from gaps.
     """
 
     files: tuple[FileLoss, ...]
@@ -230,6 +232,7 @@ class SalvageReport:
     output_bytes: int
     output_sha256: str
     codes: tuple[str, ...]
+    policy: str
 
     @property
     def lost(self) -> int | None:
@@ -240,6 +243,7 @@ class SalvageReport:
     def to_dict(self) -> dict[str, object]:
         return {
             "schema": REPORT_SCHEMA,
+            "policy": self.policy,
             "codes": list(self.codes),
             "messages": self.messages,
             "lost": self.lost,

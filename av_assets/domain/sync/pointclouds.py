@@ -29,6 +29,7 @@ _INTENSITY_NAMES = ("intensity", "intensities", "i", "reflectivity", "signal")
 FLOAT_INTENSITY_MAX = 255.0
 MAX_FIELDS = 256
 MAX_RING = 65535
+_FAR = 1e38
 
 
 class Layout(NamedTuple):
@@ -176,37 +177,47 @@ class CloudReader:
 
     def _points(self, cloud: Layout) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """All points, and which of them are finite (None: all)."""
-        points = np.empty((cloud.height * cloud.width, 4), "<f4")
-        if not len(points):
-            return points, None
-        with np.errstate(invalid="ignore", over="ignore"):
-            for axis, name in enumerate("xyz"):
-                points[:, axis] = column(cloud, name).ravel()
-            # Any NaN or infinity spoils the sum.
-            finite = np.isfinite(points[:, 0] + points[:, 1] + points[:, 2])
-        points[:, 3] = self._intensity(cloud)
+        points = _packed(cloud)
+        if points is not None:
+            points[:, 3] = self._scaled(points[:, 3])
+            finite = None
+        else:
+            points = np.empty((cloud.height * cloud.width, 4), "<f4")
+            if not len(points):
+                return points, None
+            grid = points.reshape(cloud.height, cloud.width, 4)
+            with np.errstate(invalid="ignore", over="ignore"):
+                for axis, name in enumerate("xyz"):
+                    grid[..., axis] = column(cloud, name)
+                # Any NaN or infinity spoils the sum.
+                finite = np.isfinite(points[:, 0] + points[:, 1] + points[:, 2])
+            points[:, 3] = self._intensity(cloud)
         if cloud.pose is not None and cloud.pose != _IDENTITY:
             _place(points, cloud.pose)
-        return points, None if finite.all() else finite
+        return points, None if finite is None or finite.all() else finite
 
     def _intensity(self, cloud: Layout) -> NDArray:
-        name = next((n for n in _INTENSITY_NAMES if n in cloud.fields), None)
+        name = _intensity_name(cloud)
         if name is None:
             return np.zeros(cloud.height * cloud.width, np.float32)
-        values = column(cloud, name).ravel()
+        values = column(cloud, name).reshape(-1)
         if values.dtype.kind in "iu":
             return np.clip(values / np.float32(np.iinfo(values.dtype).max), 0, 1)
         with np.errstate(over="ignore"):
             values = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        return self._scaled(values)
+
+    def _scaled(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Finite float intensities as 0..1."""
         if self._float_scale is None:
             self._float_scale = FLOAT_INTENSITY_MAX if values.max(initial=0.0) > 1.0 else 1.0
-        return np.clip(values / np.float32(self._float_scale), 0, 1)
+        return np.asarray(np.clip(values / np.float32(self._float_scale), 0, 1))
 
     def _offsets(self, cloud: Layout) -> NDArray[np.int64] | None:
         name = next((field for field in TIME_FIELDS if field in cloud.fields), None)
         if name is None or not cloud.height * cloud.width:
             return None
-        times = column(cloud, name).ravel().astype(np.float64)
+        times = column(cloud, name).reshape(-1).astype(np.float64)
         if self._unit_s is None:
             self._unit_s = sweep_unit_s(times[np.isfinite(times)], self._period_ns)
         if self._unit_s is None:
@@ -214,11 +225,29 @@ class CloudReader:
         return offsets_ns(times, self._unit_s, cloud.stamp_ns, self._period_ns)
 
 
+def _intensity_name(cloud: Layout) -> str | None:
+    return next((name for name in _INTENSITY_NAMES if name in cloud.fields), None)
+
+
+def _packed(cloud: Layout) -> NDArray[np.float32] | None:
+    """The points in one copy where x, y, z and intensity lie together as little-endian float32, all of them finite."""
+    start, kind = cloud.fields["x"]
+    names = ("x", "y", "z", _intensity_name(cloud) or "")
+    together = all(cloud.fields.get(name) == (start + 4 * k, kind) for k, name in enumerate(names))
+    if kind != "<f4" or not together or not cloud.height * cloud.width:
+        return None
+    shape, strides = (cloud.height, cloud.width), (cloud.row_step, cloud.point_step)
+    found = np.ndarray(shape, "V16", cloud.data, start, strides).copy()
+    points = found.view("<f4").reshape(-1, 4)
+    # False for NaN too; smaller than what three of them could overflow by.
+    return points if points.min() > -_FAR and points.max() < _FAR else None
+
+
 def _ring(cloud: Layout) -> NDArray[np.uint16] | None:
     name = next((field for field in RING_FIELDS if field in cloud.fields), None)
     if name is None:
         return None
-    values = column(cloud, name).ravel()
+    values = column(cloud, name).reshape(-1)
     with np.errstate(invalid="ignore"):
         fits = bool(((values >= 0) & (values <= MAX_RING)).all())
     return values.astype(np.uint16) if fits else None

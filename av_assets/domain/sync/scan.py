@@ -22,7 +22,7 @@ from av_assets.domain.sync.stamps import Stamps, judge_clock, stamps_of
 from av_assets.domain.sync.streams import SIGNAL_KINDS, Survey, can_decoders, ego_pose, read_messages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from av_assets.domain.evidence.timing import Stopwatch
@@ -62,29 +62,26 @@ def scan_log(
 
     single = SignalReader(reader.deserialize, rotation, dict(can), policy.aliases, policy.max_signal_fields)
     scan = _Scan(folder, kinds, SignalBatches(single, rotation, can))
-    messages = read_messages(reader, kinds)
-    while piece := _piece(messages, watch):
+    batches = scan.batches(read_messages(reader, kinds))
+    while True:
+        with watch("read"):
+            batch = next(batches, None)
+        if batch is None:
+            break
         with watch("decode"):
-            for raw in piece:
-                scan.take(raw)
-    with watch("decode"):
-        scan.close()
+            scan.decode(*batch)
+    scan.close()
     undecoded = {t: {"unknown": c.unknown, "failed": sum(c.failed.values())} for t, c in sorted(can.items())}
     told = {"topics": list(kinds), "notes": notes, "unreadable": scan.unreadable(), "can": undecoded}
     (folder / SCAN_FILE).write_text(json.dumps(told), "utf-8")
 
 
-def _piece(messages: Iterator[RawMessage], watch: Stopwatch) -> list[RawMessage]:
-    """Some messages, so that reading is timed apart from decoding; a cloud may be larger than all else."""
-    piece: list[RawMessage] = []
-    size = 0
-    with watch("read"):
-        for raw in messages:
-            piece.append(raw)
-            size += len(raw.data)
-            if len(piece) >= BATCH or size >= BATCH_BYTES:
-                break
-    return piece
+class _Waiting:
+    """Messages of one topic that wait for their batch. Plain attributes: this is touched once a message."""
+
+    def __init__(self) -> None:
+        self.messages: list[RawMessage] = []
+        self.bytes = 0
 
 
 class _Scan:
@@ -94,34 +91,45 @@ class _Scan:
         self._folder, self._batches = folder, batches
         self._signals = SignalLog(folder)
         self._numbers = {topic: number for number, topic in enumerate(kinds)}
-        self._small = {topic for topic, kind in kinds.items() if kind in SIGNAL_KINDS}
-        self._waiting: dict[str, list[RawMessage]] = defaultdict(list)
-        self._bytes: dict[str, int] = defaultdict(int)
+        self._waiting = {topic: _Waiting() for topic, kind in sorted(kinds.items()) if kind in SIGNAL_KINDS}
         self._total = 0
         self._payload_stamps: dict[str, list[tuple[int, int]]] = defaultdict(list)
 
-    def take(self, raw: RawMessage) -> None:
-        topic = raw.topic
-        if topic not in self._small:
-            stamp_ns, stamps = header_stamp_ns(raw), self._payload_stamps[topic]
-            stamps.append((raw.log_ns if stamp_ns is None else stamp_ns, raw.log_ns))
-            if len(stamps) >= BATCH:
-                self._write_stamps(topic, stamps)
-                stamps.clear()
-            return
-        waiting = self._waiting[topic]
-        waiting.append(raw)
-        self._bytes[topic] += len(raw.data)
-        self._total += len(raw.data)
-        if len(waiting) >= BATCH or self._bytes[topic] >= BATCH_BYTES:
-            self._decode(topic)
-        elif self._total >= WAITING_BYTES:  # many topics that wait a little each
-            for each in sorted(self._waiting):
-                self._decode(each)
+    def batches(self, messages: Iterable[RawMessage]) -> Iterator[tuple[str, list[RawMessage]]]:
+        """Topics and messages to decode together. Of payloads only the stamp is taken: they are never held."""
+        for raw in messages:
+            waiting = self._waiting.get(raw[0])
+            if waiting is None:
+                self._stamp(raw)
+                continue
+            size = len(raw[3])
+            waiting.messages.append(raw)
+            waiting.bytes += size
+            self._total += size
+            if len(waiting.messages) >= BATCH or waiting.bytes >= BATCH_BYTES:
+                yield self._taken(raw[0], waiting)
+            elif self._total >= WAITING_BYTES:  # many topics that wait a little each
+                yield from self._rest()
+        yield from self._rest()
 
-    def _decode(self, topic: str) -> None:
-        batch = self._waiting.pop(topic)
-        self._total -= self._bytes.pop(topic)
+    def _rest(self) -> Iterator[tuple[str, list[RawMessage]]]:
+        for topic, waiting in self._waiting.items():
+            if waiting.messages:
+                yield self._taken(topic, waiting)
+
+    def _taken(self, topic: str, waiting: _Waiting) -> tuple[str, list[RawMessage]]:
+        self._total -= waiting.bytes
+        messages, waiting.messages, waiting.bytes = waiting.messages, [], 0
+        return topic, messages
+
+    def _stamp(self, raw: RawMessage) -> None:
+        stamp_ns, stamps = header_stamp_ns(raw), self._payload_stamps[raw.topic]
+        stamps.append((raw.log_ns if stamp_ns is None else stamp_ns, raw.log_ns))
+        if len(stamps) >= BATCH:
+            self._write_stamps(raw.topic, stamps)
+            stamps.clear()
+
+    def decode(self, topic: str, batch: Sequence[RawMessage]) -> None:
         groups, others = alike(batch)
         stamps = times(batch, groups)
         self._write_stamps(topic, stamps)
@@ -135,8 +143,6 @@ class _Scan:
     def close(self) -> None:
         for topic, stamps in sorted(self._payload_stamps.items()):
             self._write_stamps(topic, stamps)
-        for topic in sorted(self._waiting):
-            self._decode(topic)
         self._signals.close()
 
     def unreadable(self) -> dict[str, int]:

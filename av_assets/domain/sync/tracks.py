@@ -51,17 +51,27 @@ def tracks_of(message: Any, ego_SE3_radar: Array | None) -> list[Track]:  # noqa
     items = next((getattr(message, name) for name in _LIST_NAMES if hasattr(message, name)), None)
     if items is None:
         raise SyncError("the radar message holds no tracks", code="bad_tracks")
+    points = [point for item in items for point in _points(item)]
+    if not points:
+        return []
     mount = np.eye(4) if ego_SE3_radar is None else ego_SE3_radar
-    tracks = [_track(item, index, mount) for index, item in enumerate(items)]
-    return [track for track in tracks if all(math.isfinite(value) for value in track)]
+    with np.errstate(invalid="ignore", over="ignore"):
+        turned = np.array(points, np.float64).reshape(-1, 2, 3) @ mount[:3, :3].T
+    places, motions = turned[:, 0] + mount[:3, 3], turned[:, 1]
+    found = np.concatenate([places[:, :2], motions[:, :2]], axis=1)
+    finite = np.isfinite(found).all(axis=1)
+    return [
+        Track(_id(item, index), *numbers)
+        for index, (item, numbers) in enumerate(zip(items, found.tolist(), strict=True))
+        if finite[index]
+    ]
 
 
-def _track(item: Any, index: int, mount: Array) -> Track:
-    polar = hasattr(item, "range") and hasattr(item, "azimuth")
-    (x, y, z), (vx, vy, vz) = _from_polar(item) if polar else (_place(item), _motion(item))
-    place = mount @ np.array([x, y, z, 1.0])
-    motion = mount[:3, :3] @ np.array([vx, vy, vz])
-    return Track(_id(item, index), float(place[0]), float(place[1]), float(motion[0]), float(motion[1]))
+def _points(item: Any) -> tuple[Point, Point]:
+    """Place and velocity in the frame of the radar."""
+    if hasattr(item, "range") and hasattr(item, "azimuth"):
+        return _from_polar(item)
+    return _place(item), _motion(item)
 
 
 def _from_polar(item: Any) -> tuple[Point, Point]:

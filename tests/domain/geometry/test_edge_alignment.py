@@ -115,6 +115,13 @@ def test_pictures_are_redacted_frames() -> None:
     _, grey = scene()
     data = cv2.imencode(".png", cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR))[1].tobytes()
     cell = {"data": data, "encoding": "png", "sensor_ns": 1, "log_ns": 1, "delta_ns": 0, "valid": True}
-    frame = next(iter(frames_from_shard(pa.table({"camera_front": [cell]}), "camera_front")))
+    frame = next(
+        iter(
+            frames_from_shard(
+                pa.table({"camera_front": [cell]}).replace_schema_metadata({"redacted": "true"}),
+                "camera_front",
+            )
+        )
+    )
     assert frame is not None
     np.testing.assert_allclose(edge_map(frame, POLICY), attraction(gradient(grey), POLICY), atol=1e-6)

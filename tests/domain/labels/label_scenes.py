@@ -120,7 +120,10 @@ def write_clips(
     for number, start in enumerate(range(0, len(rows), per_clip)):
         paths.append(folder / "clips" / f"{number:05d}.parquet")
         pq.write_table(
-            pa.Table.from_pylist(rows[start : start + per_clip], schema=pa.schema(fields)), paths[-1]
+            pa.Table.from_pylist(
+                rows[start : start + per_clip], schema=pa.schema(fields, {"redacted": "true"})
+            ),
+            paths[-1],
         )
     (folder / "calibration.json").write_text(json.dumps(calibration()))
     return paths

@@ -11,24 +11,21 @@ import time
 import tracemalloc
 import zlib
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
+from broken_logs import Broken, Change, changes
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
 from log_writers import drive, store, write_rosbag2
+from loss_accounts import Account, Key, Whole, check_loss, of_report, read, whole
 
 from av_assets.domain.errors import AvError, LogError
 from av_assets.domain.logs.inspect import inspect_log
-from av_assets.domain.logs.reader import LogReader
 from av_assets.domain.logs.recover import salvage_log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
-
-    from hypothesis.strategies import DrawFn
 
 NIGHTLY = settings.get_current_profile_name() == "nightly"
 CASES = 2000 if NIGHTLY else 200
@@ -46,140 +43,6 @@ STREAM_CHECKED = ("bag_bz2",)
 PACKED = ("bag_lz4", "db3_per_message", "mcap_per_message", "mcap_file", "db3_file")
 NAMES = (*CHECKED, *PLAIN, *STREAM_CHECKED, *PACKED)
 REAL = ("bags/fox_example_lz4.bag", "bags/fox_example_bz2.bag", "bags/ouster_512x10_raw.bag")
-MIN_BYTES = 64  # less is another test's business
-NEAR_BYTES = 256  # a record header stands before its message, and says whose it is and when it came
-PAGE_BYTES = 4096  # of a database, and how many small messages one of them holds
-MAX_ROWS = 64
-
-Key = tuple[str, int, bytes]
-
-
-class Change(NamedTuple):
-    kind: str
-    at: float
-    length: int
-    other: float
-    value: int
-
-
-@dataclass
-class Broken:
-    """A damaged copy. `touched` are ranges of it that are not as they were."""
-
-    data: bytearray
-    touched: list[tuple[int, int]] = field(default_factory=list)
-    only_cut: bool = True
-
-    def apply(self, change: Change) -> None:
-        size = len(self.data)
-        if size < MIN_BYTES:
-            return
-        at = min(size - 1, int(change.at * size))
-        end = min(size, at + change.length)
-        other = min(size - 1, int(change.other * size))
-        block = bytes(self.data[at:end])
-        self.only_cut &= change.kind == "cut"
-        if change.kind == "cut":
-            del self.data[max(MIN_BYTES, at) :]
-        elif change.kind == "flip":
-            self._set(at, bytes([self.data[at] ^ (change.value % 255 + 1)]))
-        elif change.kind == "zero":
-            self._set(at, bytes(end - at))
-        elif change.kind == "noise":
-            self._set(at, bytes((b * 31 + change.value) % 256 for b in block))
-        elif change.kind == "claim":  # a length that promises the moon
-            self._set(at, (1 << (change.value % 63)).to_bytes(8, "little")[: 4 + 4 * (change.value % 2)])
-        elif change.kind == "copy":
-            self._set(other, block)
-        elif change.kind == "swap":
-            there = bytes(self.data[other : other + len(block)])
-            self._set(at, there)
-            self._set(other, block)
-        elif change.kind == "repeat":
-            self._insert(other, block)
-        else:
-            self._remove(at, end)
-
-    def _set(self, at: int, block: bytes) -> None:
-        block = block[: len(self.data) - at]
-        self.data[at : at + len(block)] = block
-        self.touched.append((at, at + len(block)))
-
-    def _insert(self, at: int, block: bytes) -> None:
-        self.data[at:at] = block
-        self.touched = [(a + len(block), b + len(block)) if a >= at else (a, b) for a, b in self.touched]
-        self.touched.append((at, at + len(block)))
-
-    def _remove(self, at: int, end: int) -> None:
-        del self.data[at:end]
-        self.touched = [(max(at, a - (end - at)), max(at, b - (end - at))) if a >= at else (a, b)
-                        for a, b in self.touched]  # fmt: skip
-        self.touched.append((at, at + 1))
-
-    def shows(self, data: bytes) -> bool:
-        """Whether a message with these bytes stands where something was changed, its header included."""
-        near = ((max(0, a - len(data)), b + NEAR_BYTES + len(data)) for a, b in self.touched)
-        return any(data in self.data[start:end] for start, end in near)
-
-    def blocks(self, size: int) -> int:
-        """How many blocks of at least that size the changes can have reached."""
-        return sum((b - a) // size + 2 for a, b in self.touched)
-
-
-KINDS = ("cut", "flip", "zero", "noise", "claim", "copy", "swap", "repeat", "remove")
-
-
-@st.composite
-def changes(draw: DrawFn, places: Sequence[float], size: int) -> list[Change]:
-    """One to three changes, a third of them where the structure of the file is."""
-    # Scattered, because small numbers come more often and most of a file is not its beginning.
-    anywhere = st.integers(0, (1 << 32) - 1).map(lambda n: (n + 1) * 2654435761 % (1 << 32) / (1 << 32))
-    somewhere = st.one_of(anywhere, anywhere, st.sampled_from(list(places)))
-    one = st.builds(
-        Change,
-        st.sampled_from(KINDS),
-        somewhere,
-        st.one_of(st.integers(1, 64), st.integers(1, size // 20)),
-        somewhere,
-        st.integers(0, 1 << 16),
-    )
-    return draw(st.lists(one, min_size=1, max_size=3))
-
-
-class Whole(NamedTuple):
-    """A log as it was."""
-
-    path: Path
-    data: bytes
-    keys: Counter[Key]
-    places: list[float]
-    block_bytes: int
-    per_block: int
-
-
-def read(path: Path) -> tuple[Counter[Key], set[str]]:
-    """All messages, and the codes of the damage that was noted."""
-    with LogReader(path) as reader:
-        found = Counter((raw.topic, raw.log_ns, raw.data) for raw in reader.messages())
-        codes = {code for damage in reader.damage.values() for code in damage.reasons}
-    return found, codes
-
-
-def whole(path: Path) -> Whole:
-    if path.is_dir():
-        path = next(p for p in path.iterdir() if p.suffix != ".yaml")
-    data = path.read_bytes()
-    with LogReader(path) as reader:
-        blocks = [block for source in reader.sources for block in source.blocks if block.length]
-        times = [raw.log_ns for raw in reader.messages()]
-    starts = [block.offset for block in blocks]
-    inside = [sum(block.start_ns <= log_ns <= block.end_ns for log_ns in times) for block in blocks]
-    places = [(start + step) / len(data) for start in starts[:40] for step in (0, 1, 9, 25, 33, 41)]
-    ends = [(len(data) - back) / len(data) for back in (8, 20, 29, 37, 200)]
-    begins = [at / len(data) for at in (8, 13, 17, 60)]
-    size = min((block.length for block in blocks), default=PAGE_BYTES)
-    per_block = max(inside, default=MAX_ROWS)
-    return Whole(path, data, read(path)[0], [*places, *ends, *begins], size, per_block)
 
 
 @pytest.fixture(scope="module")
@@ -203,11 +66,11 @@ def memory_is_bounded() -> Iterator[None]:
     assert grown < MAX_GROWTH_BYTES
 
 
-def judge(name: str, log: Whole, broken: Broken, found: Counter[Key], codes: set[str]) -> None:
-    """Every message is genuine, but for the narrow cases that no reader could tell."""
+def judge(name: str, log: Whole, broken: Broken, found: Counter[Key], account: Account) -> None:
+    """Every message is genuine, but for the narrow cases that no reader could tell, and every loss is told."""
     false = [key for key in (found - log.keys).elements() if key not in log.keys]
     # The checksum of a chunk that ends early is gone with its end or its length.
-    unproven = bool(codes & {"cut_chunk", "cut_record"}) and not broken.only_cut
+    unproven = bool(account.codes & {"cut_chunk", "cut_record"}) and not broken.only_cut
     if name in CHECKED and not unproven:
         assert not false
     elif name in STREAM_CHECKED and not unproven:
@@ -222,37 +85,36 @@ def judge(name: str, log: Whole, broken: Broken, found: Counter[Key], codes: set
         assert len(false) <= log.per_block * broken.blocks(log.block_bytes)
     if broken.only_cut:
         assert not false
-    # A message that was changed where nothing can tell is there, and so not lost.
-    missing = sum((log.keys - found).values()) - len(false)
-    assert missing <= 0 or codes, f"{missing} messages went without a word"
+    check_loss(log, broken, found, false, account)
 
 
 def examine(name: str, log: Whole, broken: Broken, folder: Path) -> None:
     path, out = folder / f"broken{log.path.suffix}", folder / "out.mcap"
     path.write_bytes(broken.data)
+    nothing: Counter[Key] = Counter()
     started = time.process_time()
     tracemalloc.start()
     try:
         verdict = inspect_log(path)
         try:
-            found, codes = read(path)
+            found, account = read(path, log)
         except AvError as error:
             assert verdict.state == "quarantined"
-            found, codes = Counter(), {error.code}
+            found, account = nothing, Account({error.code}, len(broken.data), 0)
         try:
-            report = salvage_log(path, out, overwrite=True)
-            recovered, lost = read(out)[0], set(report.codes)
+            told = of_report(salvage_log(path, out, overwrite=True), log)
+            recovered = read(out, log)[0]
         except LogError as error:
-            recovered, lost = Counter(), {error.code}
+            recovered, told = nothing, Account({error.code}, len(broken.data), 0)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert time.process_time() - started < MAX_SECONDS
     assert peak < MAX_PYTHON_BYTES
-    assert recovered or lost == {"nothing_to_salvage"}
-    told = codes if verdict.state == "ok" else {*codes, verdict.code}
-    judge(name, log, broken, found, told)
-    judge(name, log, broken, recovered, lost)
+    assert recovered or told.codes == {"nothing_to_salvage"}
+    assert verdict.code or sum(found.values()) >= sum(log.keys.values())
+    judge(name, log, broken, found, account)
+    judge(name, log, broken, recovered, told)
     genuine = sum((found & log.keys).values())
     assert sum((recovered & log.keys).values()) >= genuine, "recovery gives less than reading does"
 
@@ -266,7 +128,7 @@ def fuzz(name: str, kind: str, log: Whole, folder: Path, cases: int) -> None:
     )  # fmt: skip
     @given(changes(log.places, len(log.data)))
     def run(drawn: list[Change]) -> None:
-        broken = Broken(bytearray(log.data))
+        broken = Broken(log.data)
         for change in drawn:
             broken.apply(change)
         examine(kind, log, broken, folder)

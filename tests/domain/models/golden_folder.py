@@ -66,7 +66,8 @@ def _drive(folder: Path, drive: str, frames: int, rng: np.random.Generator) -> N
             labels.append({**key, "label_id": f"{clip}/{index}/{number}", "cls": cls, **corners, **extra})
         png = cv2.imencode(".png", mask)[1].tobytes()
         masks.append({**key, "width": WIDTH, "height": HEIGHT, "mask": png, "score": 1.0})
-    pq.write_table(pa.Table.from_pylist(rows), folder / "clips" / "00000.parquet")
+    clip = pa.Table.from_pylist(rows).replace_schema_metadata({"redacted": "true"})
+    pq.write_table(clip, folder / "clips" / "00000.parquet")
     pq.write_table(pa.Table.from_pylist(labels), folder / "labels.parquet")
     pq.write_table(pa.Table.from_pylist(masks), folder / "drivable.parquet")
     camera = {"width": WIDTH, "height": HEIGHT, "K": K, "D": [0.0] * 5, "ego_SE3_camera": EGO_SE3_CAMERA}

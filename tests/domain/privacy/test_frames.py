@@ -81,13 +81,15 @@ def test_pictures_are_not_copied_into_the_footer(tmp_path: Path):
 def test_shard_rows_without_a_frame_are_none():
     cell = {"data": encoded(picture()), "encoding": "jpeg", "sensor_ns": 7, "valid": True}
     missing = {"data": None, "encoding": None, "sensor_ns": None, "valid": False}
-    table = pa.table({"camera_front": [cell, missing, None]})
+    table = pa.table({"camera_front": [cell, missing, None]}).replace_schema_metadata({"redacted": "true"})
     first, *rest = frames_from_shard(table, "camera_front")
     assert first is not None
     assert (first.sensor_ns, first.pixels().shape) == (7, (96, 160, 3))
     assert rest == [None, None]
     with pytest.raises(RedactionError):
         list(frames_from_shard(table, "camera_rear"))
+    with pytest.raises(RedactionError, match="unredacted_file"):
+        list(frames_from_shard(table.replace_schema_metadata(None), "camera_front"))
 
 
 def test_thumbnails_keep_the_aspect(tmp_path: Path):

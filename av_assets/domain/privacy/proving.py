@@ -1,7 +1,7 @@
 """How much redaction misses, measured: synthetic drives go through it whose faces and plates are known to the pixel.
 
 Belongs here: the measurement and its picture. Does not belong here: drawing the drives (`simulation`), counting
-(`audit`). The pictures shown here before redaction are drawings of nobody.
+(`audit`). The face that is shown before redaction is the public-domain portrait that the rig uses (`textures`).
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 import av_assets.policies as policies
 from av_assets.cli import main
 from av_assets.domain.logs.rules import RULES, catalogue
+from av_assets.domain.simulation.faults import FAULTS
 
 DOCS = Path(__file__).parents[3] / "docs"
 GUIDE = DOCS / "logs.md"
@@ -27,6 +29,20 @@ def table_of_rules() -> list[dict[str, str]]:
 
 def test_the_document_is_the_catalogue() -> None:
     assert table_of_rules() == catalogue()
+    errors = sum(rule.severity == "error" for rule in RULES.values())
+    counted = f"{len(RULES)} rules, {errors} of severity error and {len(RULES) - errors} of severity warn"
+    assert counted in (DOCS / "rules.md").read_text("utf-8")
+
+
+def test_the_guide_counts_rules_and_faults() -> None:
+    text = " ".join(GUIDE.read_text("utf-8").split())
+    of = Counter(fault.severity for fault in FAULTS.values())
+    assert f"[{len(RULES)} rules](rules.md)" in text
+    assert f"{len(FAULTS)} ways in which a drive can be wrong" in text
+    counted = (
+        f"{of['error']} must fail a rule of severity error, {of['warn']} a warning, {of['refused']} must be"
+    )
+    assert counted in text
 
 
 def test_the_guide_names_commands_that_exist() -> None:
@@ -37,7 +53,7 @@ def test_the_guide_names_commands_that_exist() -> None:
 
 def test_the_guide_names_policy_keys_that_exist() -> None:
     folder = Path(policies.__file__).parent
-    named = re.findall(r"`(\w+)\.yaml`: ((?:`[\w.]+`(?:, )?)+)", GUIDE.read_text("utf-8"))
+    named = re.findall(r"`(\w+)\.yaml`:\s((?:`[\w.]+`(?:,\s)?)+)", GUIDE.read_text("utf-8"))
     assert len(named) >= 7
     for policy, listed in named:
         for key in re.findall(r"`([\w.]+)`", listed):

@@ -4,7 +4,8 @@ killed.py DRIVE PLAN KEPT
 
 PLAN: JSON list of [stages, moment]; moment: compute | store | manifest | piece:N | never. piece:N dies in the middle
 of the N-th piece that the process makes: a segment, or a file that is copied. KEPT: a file that gets a line for every
-piece that was finished and kept. Prints how each process ended. Short segments, so that a short drive has several.
+piece that was finished and kept. Prints for each process how it ended, which of its stages are finished then, and how
+many files of segments wait in the lake. Short segments, so that a short drive has several.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from av_assets.domain.logs import ingest
 from av_assets.policies import Policy
 from av_assets.policies.redaction import RedactionPolicy
 from av_assets.policies.sync import SyncPolicy
+from resources.environment import environment
+from resources.lake import Lake
 from resources.objects import FolderStore
 from resources.segments import LakeSegments
 
@@ -95,6 +98,13 @@ def arm_piece(number: int) -> None:
     ingest._pump = pump_or_die  # type: ignore[assignment]
 
 
+def step(drive: str, stages: str, moment: str) -> dict[str, Any]:
+    here, ended = environment(), run(drive, stages, moment)
+    lake = Lake(uri=here.lake, scratch=str(here.scratch))
+    finished = [stage for stage in stages.split(",") if lake.manifest(stage, drive)]
+    return {"ended": ended, "finished": finished, "waiting": len(list(lake.store.keys("segments/")))}
+
+
 def run(drive: str, stages: str, moment: str) -> int:
     """The exit code of a process that makes `stages`; negative is the signal that ended it."""
     if child := os.fork():
@@ -114,4 +124,4 @@ if __name__ == "__main__":
     shorten(RedactionPolicy, **SHORT)
     shorten(SyncPolicy, **SHORT, clip_s=1.0)
     note_what_is_kept(Path(sys.argv[3]))
-    print(json.dumps([run(sys.argv[1], *step) for step in json.loads(sys.argv[2])]))
+    print(json.dumps([step(sys.argv[1], *planned) for planned in json.loads(sys.argv[2])]))

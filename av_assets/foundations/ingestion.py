@@ -210,7 +210,9 @@ def _describe_report(lake: Lake, manifest: Manifest) -> dict[str, Any]:
         "duration_s": round((report["end_ns"] - report["start_ns"]) / 1e9, 2),
         "rules_passed": sum(rule["status"] == "passed" for rule in report["rules"]),
         "findings": table(
-            {k: str(rule[k]) for k in RULE_COLUMNS} for rule in report["rules"] if rule["status"] != "passed"
+            {k: "" if rule[k] is None else str(rule[k]) for k in RULE_COLUMNS}
+            for rule in report["rules"]
+            if rule["status"] != "passed"
         ),
         "aliases": table({k: str(v) for k, v in alias.items()} for alias in report["aliases"]),
         **pictures(lake, manifest, "timeline.png", "clocks.png"),

@@ -56,10 +56,9 @@ def _free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def running(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Running]:
+def running(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator[Running]:
     home = tmp_path_factory.mktemp("platform")
-    wheels = pytestconfig.rootpath / ".pytest_cache" / "pretrained"
-    wheels.mkdir(parents=True, exist_ok=True)
+    wheels = weights.parent / "wheels"
     with pytest.MonkeyPatch.context() as patch:
         for name in [n for n in os.environ if n.startswith(("AV_", "DAGSTER_"))]:
             patch.delenv(name)

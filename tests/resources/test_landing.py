@@ -113,6 +113,20 @@ class TestArea:
         assert caught.value.code == code
         assert folder_lake.manifest("raw_logs", DRIVE) is None
 
+    def test_another_id_keeps_the_checksums_true(
+        self, landing: Landing, source: Path, tmp_path: Path
+    ) -> None:
+        spec = (source / "drive.yaml").read_bytes()
+        sums = (source / "SHA256SUMS").read_text() + f"{hashlib.sha256(spec).hexdigest()}  drive.yaml\n"
+        (source / "SHA256SUMS").write_text(sums)
+        for number, drive in enumerate((None, "veh001-b")):
+            name = landing.land(source, drive)
+            found = landing.drive(name, tmp_path / f"small{number}")
+            assert found is not None
+            held = {file.path: file.sha256 for file in landed_drive(found, LandingPolicy.load()).files}
+            assert held["drive.yaml"] == hashlib.sha256(found.local("drive.yaml").read_bytes()).hexdigest()
+        assert landing.drive(DRIVE, tmp_path / "again").local("drive.yaml").read_bytes() == spec  # type: ignore[union-attr]
+
     def test_single_file_brings_what_it_is_not_whole_without(self, landing: Landing, tmp_path: Path) -> None:
         for name in ("front.mp4", "front_timestamps.csv", "other.csv"):
             (tmp_path / name).write_bytes(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom")

@@ -27,7 +27,7 @@ lint: install
 	$(BIN)/lint-imports
 
 test: install lint
-	$(BIN)/python -m pytest tests --ignore tests/end_to_end -n 2 $(REAL)
+	$(BIN)/python -m pytest tests --ignore tests/end_to_end -n 2 --dist worksteal $(REAL)
 	$(BIN)/python -m pytest tests/end_to_end
 
 bench: install

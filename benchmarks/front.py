@@ -30,6 +30,7 @@ REPEATS = 3
 SECONDS = 10.0
 COPIES = 15  # of the short drive, one after the other: 150 s
 MINUTES = (1, 10)
+WRITTEN = ("lake", "shards", "floor")  # by the two contenders, below the folder of work
 
 
 def run(settings: Settings, say: Say) -> list[Figure]:
@@ -43,17 +44,20 @@ def run(settings: Settings, say: Say) -> list[Figure]:
     say("repeating it")
     landed = repeat_drive(short, settings.work / "landed" / short.name)
     pass_through(landed, settings.work / "redacted")
-    lake, shards = settings.work / "lake", settings.work / "shards"
+    lake, shards = (settings.work / name for name in WRITTEN[:2])
     parts: dict[str, float] = {}
     ours = partial(front, landed, settings.work / "redacted", lake, shards, parts)
-    below = partial(floor, landed / "recording", settings.work / "floor")
+    below = partial(floor, landed / "recording", settings.work / WRITTEN[2])
     say("warming up")
+    clear(settings.work)
     ours()
+    written = _size(shards)
     below()
-    turns = take_turns(("front", ours), ("floor", below), settings.times(REPEATS), say, os.sync)
+    reset = partial(clear, settings.work)
+    turns = take_turns(("front", ours), ("floor", below), settings.times(REPEATS), say, reset)
     note = (
         f"{SECONDS * COPIES:.0f} s of drive, all sensors, {_size(landed) / 1e6:.0f} MB in, "
-        f"{_size(shards) / 1e6:.0f} MB out; the floor is sha256, rosbags' Reader over all messages, and one "
+        f"{written / 1e6:.0f} MB out; the floor is sha256, rosbags' Reader over all messages, and one "
         "synced write of their bytes"
     )
     measured = "copy and hash + check + synchronize / sha256 + read all messages + write them"
@@ -108,6 +112,14 @@ def _stamped_later(data: bytes, later_s: int) -> bytes:
     return data[:4] + struct.pack("<i", stamp_s + later_s) + data[8:]
 
 
+def clear(work: Path) -> None:
+    """Remove what the contender before wrote, and wait for the disk: neither is anybody's work."""
+    for name in WRITTEN[:2]:
+        shutil.rmtree(work / name, ignore_errors=True)
+    (work / WRITTEN[2]).unlink(missing_ok=True)
+    os.sync()
+
+
 def front(landed: Path, redacted: Path, lake: Path, shards: Path, parts: dict[str, float]) -> None:
     """The work of raw_logs, log_reports and synced_shards; `parts` gets the seconds of each part of each."""
     from av_assets.domain.evidence.timing import Stopwatch
@@ -119,8 +131,6 @@ def front(landed: Path, redacted: Path, lake: Path, shards: Path, parts: dict[st
     from av_assets.policies.integrity import IntegrityPolicy
     from av_assets.policies.sync import SyncPolicy
 
-    for folder in (lake, shards):
-        shutil.rmtree(folder, ignore_errors=True)
     ingest, check, sync = Stopwatch(), Stopwatch(), Stopwatch()
     with ingest("copy"):
         for path in sorted(p for p in landed.rglob("*") if p.is_file()):
@@ -138,7 +148,6 @@ def floor(recording: Path, target: Path) -> None:
     """What cannot be left out: hash the log, read its messages, write their bytes and sync them."""
     from rosbags.rosbag2 import Reader
 
-    target.unlink(missing_ok=True)
     for path in sorted(recording.iterdir()):
         with path.open("rb") as file:
             hashlib.file_digest(file, "sha256")

@@ -21,6 +21,7 @@ CODECS = frozenset({"", "none", "lz4", "zstd", "bz2"})
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = b"\x2a\x4d\x18"
 _STEP = 1 << 20
+_CHUNK_STEP = 32 << 20  # most chunks in one call
 # 1 KiB of zstd blocks decodes to at most 32 MiB, so that feeding by such pieces bounds what comes out.
 _PIECE = 1 << 10
 _MAX_WINDOW = 1 << 27
@@ -38,10 +39,26 @@ def decompress(data: bytes, codec: str, size: int) -> bytes:
         LogError: chunk_too_large, unknown_compression, or bad_chunk when the stream is broken or of another
         size.
     """
-    decoded = decompress_prefix(data, codec, size)
+    decoded = _one_frame(data, size) if codec == "zstd" and size <= MAX_CHUNK_BYTES else None
+    if decoded is None:
+        decoded = decompress_prefix(data, codec, size)
     if len(decoded) != size:
         raise LogError(f"chunk decodes to {len(decoded)} of {size} bytes", code="bad_chunk")
     return decoded
+
+
+def _one_frame(data: bytes, size: int) -> bytes | None:
+    """What a single zstd frame that states this size holds, in one call; None for any other stream."""
+    import zstandard
+
+    try:
+        if not size or zstandard.frame_content_size(data) != size:
+            return None
+        decoder = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+        found: bytes = decoder.decompress(data, allow_extra_data=False)
+    except zstandard.ZstdError:
+        return None
+    return found
 
 
 def decompress_prefix(data: bytes, codec: str, size: int) -> bytes:
@@ -148,7 +165,8 @@ def _bounded(data: bytes, codec: str, limit: int) -> bytes:
     room = limit
     # A broken stream ends here: the caller compares sizes, and salvage keeps what came before.
     with suppress(OSError, EOFError, RuntimeError, ValueError, _zstd_error()):
-        for part in _zstd_parts(data) if codec == "zstd" else _parts(_decoder(codec), data):
+        step = min(limit, _CHUNK_STEP)
+        for part in _zstd_parts(data) if codec == "zstd" else _parts(_decoder(codec), data, step):
             parts.append(part[:room])
             room -= len(parts[-1])
             if not room:
@@ -156,10 +174,10 @@ def _bounded(data: bytes, codec: str, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def _parts(decoder: Any, data: bytes) -> Iterator[bytes]:
-    yield decoder.decompress(data, _STEP)
+def _parts(decoder: Any, data: bytes, step: int = _STEP) -> Iterator[bytes]:
+    yield decoder.decompress(data, step)
     while not decoder.eof and not decoder.needs_input:
-        yield decoder.decompress(b"", _STEP)
+        yield decoder.decompress(b"", step)
 
 
 def _zstd_parts(data: bytes) -> Iterator[bytes]:

@@ -1,21 +1,20 @@
 """The sequential scan of an MCAP file that has no usable index: what precedes a cut or a flip is kept.
 
-Belongs here: walking records, counting what is there and what is lost. Does not belong here: finding the next
-good record after a bad one (`mcap_resync`), reading by index (`mcap_log`).
+Belongs here: walking records, and what is lost. Does not belong here: finding the next good record after a bad one
+(`mcap_resync`), counting what is there (`mcap_kept`), reading by index (`mcap_log`).
 """
 
 from __future__ import annotations
 
 import struct
-from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from av_assets.domain.errors import LogError
 from av_assets.domain.logs import mcap_log as mcap
-from av_assets.domain.logs.blocks import MAX_CHUNK_BYTES, MAX_TIME_NS, Block
+from av_assets.domain.logs.blocks import MAX_CHUNK_BYTES
 from av_assets.domain.logs.log_bytes import why
 from av_assets.domain.logs.magic import MCAP_MAGIC
+from av_assets.domain.logs.mcap_kept import Kept, Pending, Tally
 from av_assets.domain.logs.mcap_records import RECORD, decode_chunk, decode_prefix
 from av_assets.domain.logs.mcap_resync import (
     FIRST_PRIVATE,
@@ -33,28 +32,10 @@ from av_assets.domain.logs.mcap_resync import (
 if TYPE_CHECKING:
     from av_assets.domain.logs.mcap_log import McapLog
 
-RUN_BYTES = 4 << 20  # messages outside chunks are read in runs of this size
 MAX_META_BYTES = 64 << 20
 _LAST_OPCODE = 0x0F
-
-
-@dataclass
-class _Tally:
-    """Counts and time span of one block while it grows."""
-
-    counts: Counter[int] = field(default_factory=Counter)
-    bytes: Counter[int] = field(default_factory=Counter)
-    start_ns: int = MAX_TIME_NS
-    end_ns: int = 0
-
-    def add(self, channel: int, log_ns: int, size: int) -> None:
-        self.counts[channel] += 1
-        self.bytes[channel] += size
-        self.start_ns = min(self.start_ns, log_ns)
-        self.end_ns = max(self.end_ns, log_ns)
-
-    def block(self, offset: int, length: int, size: int, channels: frozenset[int], kind: str) -> Block:
-        return Block(self.start_ns, self.end_ns, offset, length, size, channels, kind)
+_WITHOUT_RECORDS = (0x07, mcap.CHUNK_INDEX, 0x0A, 0x0C, 0x0D, 0x0E)  # indexes and metadata
+_HEAD = struct.Struct("<HIQQ")
 
 
 def scan(log: McapLog) -> None:
@@ -62,27 +43,17 @@ def scan(log: McapLog) -> None:
     _Scan(log).run()
 
 
-class _Pending(NamedTuple):
-    """A message that no checksum covers, until the record behind it shows that its length is right."""
-
-    start: int
-    length: int
-    channel: int
-    log_ns: int
-
-
 class _Scan:
     def __init__(self, log: McapLog) -> None:
         self.log = log
         self.at = len(MCAP_MAGIC)
         self.limit = log.size  # of a chunk without checksum that is read record by record: its end
-        self.run_start = 0
-        self.run_tally = _Tally()
-        self.pending: _Pending | None = None
-        self.seen: Counter[int] = Counter()
-        self.bytes: Counter[int] = Counter()
+        self.kept = Kept(log)
+        self.side_at = 0  # where the record before this one stands, if none can be inside of it
         self.ended = False
-        self.bare = True  # whether messages may stand here: not where a chunk with a checksum was, which is broken
+        self.bare = (
+            True  # whether messages may stand here: not where a chunk with a checksum was, which is broken
+        )
         self.known: dict[tuple[int, int], bytes] = {}
         self.stated: int | None = None  # messages, as the statistics tell
         self.all_checked: bool | None = None  # whether chunks carry checksums; None: nobody had to know yet
@@ -96,10 +67,10 @@ class _Scan:
                 self._resync()
             elif not self._leave_chunk():
                 break
-        self._end_run(self.at)
+        self.kept.end_run(self.at)
         if not self.ended:
             self._no_footer(self.log.size - self.at)
-        self._settle_counts()
+        self.kept.settle(self.stated)
         self.log.check_data_section()
 
     def _is_sound(self, opcode: int, end: int) -> bool:
@@ -118,10 +89,12 @@ class _Scan:
     def _record(self, opcode: int, end: int) -> None:
         start, self.at = self.at, end
         length = end - start - RECORD.size
+        self.side_at = start if opcode in _WITHOUT_RECORDS else 0
         if opcode == mcap.MESSAGE:
-            self._message(start, length)
+            channel, _, log_ns, _ = _HEAD.unpack(self.log.bytes_at(start + RECORD.size, _HEAD.size))
+            self.kept.message(Pending(start, length, channel, log_ns))
             return
-        self._end_run(start)
+        self.kept.end_run(start)
         if opcode == mcap.CHUNK:
             self.limit, self.bare = self.log.size, True
             self._chunk(start, length)
@@ -146,35 +119,6 @@ class _Scan:
         if behind > 0:
             self.log.damage.note("bad_record", f"{behind} bytes stand behind the end of the file", behind)
 
-    def _message(self, start: int, length: int) -> None:
-        self._keep_pending()
-        channel, _, log_ns, _ = struct.unpack("<HIQQ", self.log.bytes_at(start + 9, mcap.MESSAGE_HEAD_BYTES))
-        if not self.run_start:
-            self.run_start = start
-        elif start - self.run_start >= RUN_BYTES:
-            self._end_run(start)
-            self.run_start = start
-        self.pending = _Pending(start, length, channel, log_ns)
-
-    def _keep_pending(self) -> None:
-        if self.pending is not None:
-            self.run_tally.add(self.pending.channel, self.pending.log_ns, RECORD.size + self.pending.length)
-        self.pending = None
-
-    def _end_run(self, end: int) -> None:
-        self._keep_pending()
-        if self.run_tally.counts:
-            size = end - self.run_start
-            channels = self.log.same_channels(frozenset(self.run_tally.counts))
-            block = self.run_tally.block(self.run_start, size, size, channels, "records")
-            self.log.blocks.append(block)
-            self._count(self.run_tally)
-        self.run_start, self.run_tally = 0, _Tally()
-
-    def _count(self, tally: _Tally) -> None:
-        self.seen += tally.counts
-        self.bytes += tally.bytes
-
     def _chunk(self, start: int, length: int, kind: str = "chunk") -> None:
         """One chunk: kept whole or lost whole when its checksum or size is wrong; a cut one up to the cut.
 
@@ -188,7 +132,7 @@ class _Scan:
             head = chunk_codec(self.log, start)
             if kind != "cut" and head and head[0] in PLAIN and len(data) != start + 9 + length - head[2]:
                 raise LogError("the chunk tells two sizes", code="bad_chunk")
-            tally, used = self._tally(data)
+            tally, used = self._tally(data, proven=bool(head and head[1]))
             if used != len(data) and kind != "cut":
                 raise LogError("a record reaches over the end of its chunk", code="bad_chunk")
         except (LogError, struct.error) as error:
@@ -201,16 +145,13 @@ class _Scan:
             self.log.damage.note(
                 "cut_chunk", f"the chunk at byte {start} is cut", lost_share(length, used, data, body)
             )
-        if tally.counts:
-            channels = self.log.same_channels(frozenset(tally.counts))
-            self.log.blocks.append(tally.block(start, 9 + length, len(data), channels, kind))
-            self._count(tally)
+        self.kept.block(tally, start, 9 + length, len(data), kind)
 
     def _open_chunk(self, start: int, end: int) -> bool:
         """Go on inside of a chunk, record by record, if nothing but its structure could prove it anyway."""
         head = chunk_codec(self.log, start)
         end = min(end, self.log.size)
-        if head is None or head[0] not in PLAIN or head[1] or head[2] > end:
+        if head is None or head[0] not in PLAIN or head[1] or head[2] > end or self._has_checks():
             return False
         self.at, self.limit = head[2], end
         return True
@@ -219,15 +160,15 @@ class _Scan:
         """Go on behind a chunk that was read record by record; False where the file ends."""
         if self.limit == self.log.size:
             return False
-        self._end_run(self.at)
+        self.kept.end_run(self.at)
         if self.at < self.limit:
             self.log.damage.note("bad_record", "a chunk ends within a record", self.limit - self.at)
         self.at, self.limit = self.limit, self.log.size
         return True
 
-    def _tally(self, data: bytes) -> tuple[_Tally, int]:
+    def _tally(self, data: bytes, proven: bool) -> tuple[Tally, int]:
         """Counts of the records that fit, and how many bytes those take."""
-        tally, at = _Tally(), 0
+        tally, at = Tally(), 0
         while at + 9 <= len(data):
             opcode, length = RECORD.unpack_from(data, at)
             if at + 9 + length > len(data) or (opcode == mcap.MESSAGE and length < mcap.MESSAGE_HEAD_BYTES):
@@ -237,8 +178,8 @@ class _Scan:
                 tally.add(channel, log_ns, 9 + length)
             elif opcode in (mcap.SCHEMA, mcap.CHANNEL):
                 self._learn(opcode, data[at + 9 : at + 9 + length])
-            elif opcode < FIRST_PRIVATE:
-                break  # no chunk holds such a record
+            elif opcode < FIRST_PRIVATE and not proven:
+                break  # no writer puts such a record into a chunk
             at += 9 + length
         return tally, at
 
@@ -257,9 +198,9 @@ class _Scan:
 
     def _resync(self) -> None:
         """Go on at the next record that makes sense; without one, the rest is a cut chunk or lost."""
-        if self._drop_pending():
+        if self._drop_message() or self._drop_side():
             return
-        self._end_run(self.at)
+        self.kept.end_run(self.at)
         opcode, length = RECORD.unpack(self.log.bytes_at(self.at, RECORD.size))
         if opcode == mcap.CHUNK and self.limit == self.log.size:
             start = self.at
@@ -283,38 +224,47 @@ class _Scan:
         self._no_footer(0)
         self.ended = True
 
-    def _drop_pending(self) -> bool:
+    def _drop_message(self) -> bool:
         """Whether the last message was given up, because its length is wrong.
 
         It is where it swallowed a record, or where nothing that stands behind it looks like one.
         """
-        last = self.pending
+        last, self.kept.pending = self.kept.pending, None
         if last is None:
             return False
-        self.pending = None
         found = self._search(last.start + 1, last.log_ns)
         if found is None or found >= self.at:
             if ends_at(self.log, self.at, self.limit, last.log_ns):
-                self.pending = last
+                self.kept.pending = last
                 return False
             found = self.at
-        self._end_run(last.start)
-        lost = found - last.start
-        self.log.damage.note("bad_record", f"the message at byte {last.start} has a wrong length", lost)
-        self.at = found
+        self._go_back(last.start, found)
         return True
 
+    def _drop_side(self) -> bool:
+        """Whether an index or metadata before this place swallowed records, which it cannot hold."""
+        start, self.side_at = self.side_at, 0
+        found = self._search(start + 1) if start else None
+        if found is None or found >= self.at:
+            return False
+        self._go_back(start, found)
+        return True
+
+    def _go_back(self, start: int, found: int) -> None:
+        self.kept.end_run(start)
+        lost = found - start
+        self.log.damage.note("bad_record", f"the record at byte {start} has a wrong length", lost)
+        self.at = found
+
+    def _has_checks(self) -> bool:
+        """Whether chunks of this file carry checksums: then one without is damaged, and not to be trusted."""
+        if self.all_checked is None:
+            self.all_checked = has_checked_chunks(self.log)
+        return self.all_checked
+
     def _search(self, at: int, near_ns: int | None = None) -> int | None:
-        runs = [block for block in self.log.blocks[-1:] if block.kind == "records"]
-        if self.run_tally.counts:
-            near_ns = self.run_tally.end_ns
-        elif near_ns is None and runs:
-            near_ns = runs[0].end_ns
-        alone = self.limit < self.log.size
-        if not alone:
-            if self.all_checked is None:
-                self.all_checked = has_checked_chunks(self.log)
-            alone = not self.all_checked
+        near_ns = near_ns if self.kept.near_ns() is None else self.kept.near_ns()
+        alone = self.limit < self.log.size or not self._has_checks()
         self.bare = alone or near_ns is not None
         return next_record(self.log, at, self.limit, near_ns, alone)
 
@@ -322,15 +272,3 @@ class _Scan:
         self.log.damage.bytes_lost += bytes_lost
         if "no_footer" not in self.log.damage.reasons:
             self.log.damage.note("no_footer", "the file ends without a footer")
-
-    def _settle_counts(self) -> None:
-        found = sum(self.seen.values())
-        if self.stated not in (None, found):
-            reason = f"the statistics say {self.stated} messages, {found} are there"
-            self.log.damage.note("count_mismatch", reason)
-        for channel, count in sorted(self.seen.items()):
-            if channel in self.log.channels:
-                self.log.counts[channel] = count
-            else:
-                reason = f"{count} messages of channel {channel} have no topic"
-                self.log.damage.note("unknown_channel", reason, self.bytes[channel])

@@ -115,10 +115,12 @@ def _open_chunk(log: Ros1Log, seen: _Seen, codec: str, at: int, start: int) -> i
     """The chunk that a recorder had not closed: its sizes are zero, its data runs to the end."""
     if codec == "none":
         return start  # its records follow one by one
-    log.damage.note("cut_chunk", f"the chunk at byte {at} was not closed")
+    if _next_chunk(log, start) is not None:
+        raise LogError(f"the chunk at byte {at} has an impossible length", code="bad_chunk")
     rest = min(log.size - start, MAX_CHUNK_BYTES)
     data = decompress_prefix(log.bytes_at(start, rest), codec, MAX_CHUNK_BYTES)
-    _keep(log, seen, data, at, log.size - at, "cut")
+    used = _keep(log, seen, data, at, log.size - at, "cut")
+    log.damage.note("cut_chunk", f"the chunk at byte {at} was not closed", 0 if used else log.size - at)
     return log.size
 
 

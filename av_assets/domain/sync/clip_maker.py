@@ -93,18 +93,14 @@ class ClipMaker:
         streamer = PayloadStreamer(self._from.reader, self._wanted(), clips, self._watch)
         first = next(iter(clips.values())).start
         written, writing = 0, None
-        with ThreadPoolExecutor(
-            1, "clip-writer"
-        ) as writer:  # encoding holds no lock: the next clip is read meanwhile
+        # Copying, encoding and writing hold no lock of the interpreter: the next clip is read meanwhile.
+        with ThreadPoolExecutor(1, "clip-writer") as writer:
             for number, clip in clips.items():
-                local = slice(clip.start - first, clip.stop - first)
-                table = self._table(number, clip, streamer.clip(number), signals.part(local))
-                written += table.num_rows
-                if writing is not None:
-                    writing.result()
-                writing = writer.submit(self._write, table, clip_path(folder, number))
-            if writing is not None:
-                writing.result()
+                part = signals.part(slice(clip.start - first, clip.stop - first))
+                work = partial(self._write, number, clip, streamer.clip(number), part)
+                written += writing.result() if writing else 0
+                writing = writer.submit(work, clip_path(folder, number))
+            written += writing.result() if writing else 0
         account: dict[str, Any] = {
             "rows": len(ref_ns),
             "dropped": len(ref_ns) - written,
@@ -115,6 +111,18 @@ class ClipMaker:
         pa.default_memory_pool().release_unused()  # else its reserve grows with the number of clips for a while
         (folder / ACCOUNT_FILE).write_text(json.dumps(account, indent=1, sort_keys=True) + "\n", "utf-8")
 
+    def _write(
+        self, number: int, clip: slice, payloads: dict[str, list[Any]], signals: Resampled, path: Path
+    ) -> int:
+        """Write one clip, unless it has no rows; gives how many it has."""
+        with self._watch("write"):
+            table = self._table(number, clip, payloads, signals)
+            payloads.clear()  # copied into the table: not held while that is written
+            if table.num_rows:
+                levels = self._policy.structured_zstd_level, self._policy.points_zstd_level
+                write_clip(table, path, *levels, self._policy.row_group_bytes)
+        return int(table.num_rows)
+
     def _table(
         self, number: int, clip: slice, payloads: Mapping[str, list[Any]], signals: Resampled
     ) -> pa.Table:
@@ -122,18 +130,9 @@ class ClipMaker:
         ref_ns = self._plan.grid.ref_ns[clip]
         keep, keyframe = signals.keep, np.zeros(len(ref_ns), np.bool_)
         keyframe[keep] = keyframes(ref_ns[keep], round(self._policy.keyframe_s * NS_PER_S))
-        with self._watch("read"):
-            pictures = self._pictures(clip)
-        with self._watch("compute"):
-            columns = self._columns(clip, pictures, payloads, signals.values)
-            table = clip_table(self._from.drive, number, clip.start, ref_ns, keyframe, columns)
-            return table if keep.all() else table.filter(keep)
-
-    def _write(self, table: pa.Table, path: Path) -> None:
-        if table.num_rows:
-            with self._watch("write"):
-                levels = self._policy.structured_zstd_level, self._policy.points_zstd_level
-                write_clip(table, path, *levels, self._policy.row_group_bytes)
+        columns = self._columns(clip, self._pictures(clip), payloads, signals.values)
+        table = clip_table(self._from.drive, number, clip.start, ref_ns, keyframe, columns)
+        return table if keep.all() else table.filter(keep)
 
     def _pictures(self, clip: slice) -> dict[str, dict[str, Any]]:
         return {

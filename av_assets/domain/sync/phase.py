@@ -1,8 +1,7 @@
 """When in a lidar turn a camera should expose: at the moment the beam looks the camera's way.
 
-Belongs here: the expected offset of cameras to sweeps, from per-point times. Does not belong here:
-offsets measured
-from stamps (match), motion compensation.
+Belongs here: the expected offset of cameras to sweeps, from per-point times. Does not belong here: offsets
+measured from stamps (match), motion compensation.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from av_assets.domain.errors import SyncError
-from av_assets.domain.geometry.transforms import Array, invert
+from av_assets.domain.geometry.transforms import invert
 from av_assets.domain.sync.grid import ReferenceGrid
 from av_assets.domain.sync.pointclouds import CloudReader
 from av_assets.domain.sync.streams import Survey, read_messages
@@ -20,13 +19,9 @@ from av_assets.domain.sync.streams import Survey, read_messages
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import ArrayLike
-
     from av_assets.domain.geometry.calibration import Calibration
     from av_assets.domain.logs.reader import LogReader, RawMessage
 
-TIME_FIELDS = ("t", "time", "time_offset", "offset_time", "timestamp", "time_stamp")
-UNITS_S = (1e-9, 1e-6, 1e-3, 1.0)
 HALF_WIDTH_RAD = np.deg2rad(5.0)
 MIN_POINTS = 20
 
@@ -77,20 +72,6 @@ def phases_in_cloud(raw: RawMessage, period_ns: int, azimuths: Mapping[str, floa
             share = (angle / (2 * np.pi) + 0.25) % 1.0 - 0.25
             phases[role] = round(share * period_ns)
     return phases
-
-
-def offsets_s(times: ArrayLike, period_s: float) -> Array | None:
-    """Per-point times as seconds after the first point; None where no unit makes them span about one turn.
-
-    Drivers write ns, us, ms or s, relative or absolute; only the unit whose span is one turn makes sense.
-    """
-    values = np.asarray(times).astype(np.float64)
-    values = values - np.nanmin(values) if len(values) else values
-    for unit_s in UNITS_S:
-        span_s = float(np.nanmax(values, initial=0.0)) * unit_s
-        if 0.5 * period_s <= span_s <= 1.25 * period_s:
-            return np.asarray(values * unit_s)
-    return None
 
 
 def same_cycle(measured_ns: int, expected_ns: int, period_ns: int) -> int:

@@ -38,7 +38,7 @@ class Only:
     def __init__(self, reader: LogReader, keep: tuple[str, ...]) -> None:
         self._reader, self.sources = reader, reader.sources
         self.topics = {t: info for t, info in reader.topics.items() if t.startswith(keep)}
-        self.message_count = reader.message_count
+        self.message_count, self.start_ns = reader.message_count, reader.start_ns
         self.read: set[str] = set()
 
     def messages(self, topics: set[str], *window: int) -> Any:

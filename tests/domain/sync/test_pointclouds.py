@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from av_assets.domain.errors import SyncError
 from av_assets.domain.logs.blocks import RawMessage
 from av_assets.domain.simulation import messages
-from av_assets.domain.sync.phase import offsets_s, phases_in_cloud
+from av_assets.domain.sync.phase import phases_in_cloud
 from av_assets.domain.sync.pointclouds import CloudReader, layout
 
 TYPE = "sensor_msgs/msg/PointCloud2"
@@ -122,6 +122,26 @@ def _random_points(draw: st.DrawFn) -> tuple[np.ndarray, int, int]:
     return raw.view(dtype) if len(raw) else np.zeros(0, dtype), height, draw(st.integers(0, 9))
 
 
+@settings(max_examples=100)
+@given(
+    hnp.arrays("<f4", st.tuples(st.integers(1, 12), st.just(4))), st.integers(0, 5), st.sampled_from([1, 2])
+)
+def test_numbers_that_lie_together_are_read_as_those_that_do_not(
+    numbers: np.ndarray, gap: int, height: int
+) -> None:
+    names = ["x", "y", "z", "intensity"]
+    numbers = np.repeat(numbers, height, axis=0)
+    together = {"names": names, "formats": ["<f4"] * 4, "offsets": [0, 4, 8, 12], "itemsize": 16 + gap}
+    apart = {"names": names, "formats": ["<f4"] * 4, "offsets": [12, 5, 22, 0], "itemsize": 26}
+    found = []
+    for layout_of in (together, apart):
+        points = np.zeros(len(numbers), np.dtype(layout_of))
+        for axis, name in enumerate(names):
+            points[name] = numbers[:, axis]
+        found.append(CloudReader().read(_raw(points, height=height)))
+    assert found[0].tobytes() == found[1].tobytes()
+
+
 @settings(max_examples=150)
 @given(_random_points())
 def test_clouds_of_any_layout_come_through(made: tuple[np.ndarray, int, int]) -> None:
@@ -225,8 +245,3 @@ def test_cameras_are_due_when_the_beam_looks_their_way(unit: float, kind: str) -
         75_000_000, abs=100_000
     )
     assert phases["rear"] == pytest.approx(0, abs=100_000)
-
-
-def test_times_that_fit_no_unit_are_not_believed() -> None:
-    assert offsets_s(np.zeros(10), 0.1) is None
-    assert offsets_s(np.linspace(0, 42, 10), 0.1) is None

@@ -81,7 +81,9 @@ def test_a_log_without_sensors_gives_no_clips_and_says_so(drive: Drive, tmp_path
         made = synchronize_drive(some, DriveSpec(drive="bare"), None, POLICY, tmp_path)
     assert (made.frames, made.clips, made.report["reference"]["kind"]) == (0, 0, "none")
     assert "no stream of a sensor has a sample: there are no clips" in made.report["notes"]
-    assert {p.name for p in tmp_path.iterdir()} == {"calibration.json", "sync_report.json", "residuals.png"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "calibration.json", "calibration_in_log.json", "sync_report.json", "residuals.png"
+    }  # fmt: skip
 
 
 def test_a_log_without_messages_is_refused(drive: Drive, tmp_path: Path) -> None:

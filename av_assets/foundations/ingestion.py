@@ -30,7 +30,7 @@ from resources.segments import LakeSegments, forget_segments
 from sensors.conditions import on_changed_content
 
 REPORT_FILE = "report.json"
-RULE_COLUMNS = ("id", "severity", "status", "role", "measured", "threshold", "unit", "reason", "fix")
+RULE_COLUMNS = ("id", "status", "severity", "role", "reason", "measured", "threshold", "unit", "fix")
 
 
 @dg.asset(
@@ -211,7 +211,7 @@ def _describe_report(lake: Lake, manifest: Manifest) -> dict[str, Any]:
         "rules_passed": sum(rule["status"] == "passed" for rule in report["rules"]),
         "findings": table(
             {k: "" if rule[k] is None else str(rule[k]) for k in RULE_COLUMNS}
-            for rule in report["rules"]
+            for rule in sorted(report["rules"], key=lambda rule: rule["status"])  # failed before skipped
             if rule["status"] != "passed"
         ),
         "aliases": table({k: str(v) for k, v in alias.items()} for alias in report["aliases"]),

@@ -43,7 +43,7 @@ def inspect(log: Path, as_json: bool) -> None:
 def check(log: Path, timeline: Path | None, clocks: Path | None, as_json: bool) -> None:
     """Judge a log or drive folder by every rule, without landing it. Exit code 1 if a rule of severity error failed."""
     from av_assets.domain.logs.drive_spec import SPEC_FILE, read_drive_spec
-    from av_assets.domain.logs.integrity import check_log, clocks_png, timeline_png
+    from av_assets.domain.logs.integrity.check import check_log, clocks_png, timeline_png
     from av_assets.domain.logs.reader import LogReader
     from av_assets.policies.integrity import IntegrityPolicy
 
@@ -69,7 +69,7 @@ def check(log: Path, timeline: Path | None, clocks: Path | None, as_json: bool) 
 @json_option
 def salvage(logs: tuple[Path, ...], out: Path, overwrite: bool, as_json: bool) -> None:
     """Recover what damaged LOGS still hold into the MCAP file OUT, verified by reading it again."""
-    from av_assets.domain.logs.recover import salvage_log
+    from av_assets.domain.logs.recovery.salvage import salvage_log
 
     report = with_progress(
         "salvage", lambda progress: salvage_log(list(logs), out, progress=progress, overwrite=overwrite)
@@ -131,7 +131,7 @@ def rules(as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from av_assets.domain.logs.rules import catalogue
+    from av_assets.domain.logs.integrity.rules import catalogue
 
     if as_json:
         click.echo(json.dumps(catalogue()))
@@ -147,7 +147,7 @@ def rules(as_json: bool) -> None:
 @json_option
 def readers(as_json: bool) -> None:
     """Reader plug-ins that are installed (entry points av_assets.readers; see docs/readers.md)."""
-    from av_assets.domain.logs.plugins import installed_readers
+    from av_assets.domain.logs.files.plugins import installed_readers
 
     found = [
         {"name": r.name, "package": r.package, "state": r.reason or "ready"} for r in installed_readers()
@@ -168,7 +168,7 @@ def readers(as_json: bool) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace OUT where it exists.")
 def ouster(log: Path, out: Path, metadata: tuple[str, ...], overwrite: bool) -> None:
     """Turn the raw Ouster packets of LOG into point clouds, in the MCAP file OUT."""
-    from av_assets.domain.logs.ouster import convert_ouster
+    from av_assets.domain.logs.messages.ouster import convert_ouster
 
     given = {topic: Path(file).read_text("utf-8") for topic, _, file in (m.partition("=") for m in metadata)}
     for topic, clouds in convert_ouster(log, out, given, overwrite=overwrite).items():

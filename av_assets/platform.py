@@ -195,7 +195,7 @@ def materialize_here(
 def folders_to_land(source: Path) -> list[Path]:
     """What in `source` is a drive or a log of its own: itself, its children, or theirs."""
     from av_assets.domain.errors import LogError
-    from av_assets.domain.logs.formats import find_logs
+    from av_assets.domain.logs.files.formats import find_logs
 
     def holds_logs(path: Path) -> bool:
         try:

@@ -125,7 +125,7 @@ def front(landed: Path, redacted: Path, lake: Path, shards: Path, parts: dict[st
     from av_assets.domain.evidence.timing import Stopwatch
     from av_assets.domain.logs.drive_spec import SPEC_FILE, read_drive_spec
     from av_assets.domain.logs.ingest import copy_hashed
-    from av_assets.domain.logs.integrity import check_log
+    from av_assets.domain.logs.integrity.check import check_log
     from av_assets.domain.logs.reader import LogReader
     from av_assets.domain.sync.synchronize import synchronize_drive
     from av_assets.policies.integrity import IntegrityPolicy

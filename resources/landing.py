@@ -27,7 +27,7 @@ from av_assets.domain.logs.drive_spec import (
     read_drive_spec,
     slug,
 )
-from av_assets.domain.logs.formats import companions
+from av_assets.domain.logs.files.formats import companions
 from av_assets.domain.logs.landed_folder import LandedFolder
 from av_assets.domain.logs.landing import BAGIT_FILE, SUMS_FILE, Landed
 from resources.landing_bucket import BucketDrive, drives_of

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from av_assets.domain.errors import EvidenceError, LandingError, TransientError
 from av_assets.domain.evidence.manifest import safe_relative_path
 from av_assets.domain.logs.drive_spec import MARKER_FILE, DriveSpec
-from av_assets.domain.logs.formats import LOG_ENDINGS
+from av_assets.domain.logs.files.formats import LOG_ENDINGS
 from av_assets.domain.logs.ingest import CopiedFile
 from resources.objects import BucketStore, Entry
 

@@ -159,7 +159,7 @@ def _take(
 def _report(work: Work) -> str:
     from av_assets.domain.logs.aliases import with_confirmed
     from av_assets.domain.logs.drive_spec import read_drive_spec
-    from av_assets.domain.logs.integrity import check_log, clocks_png, timeline_png
+    from av_assets.domain.logs.integrity.check import check_log, clocks_png, timeline_png
     from av_assets.domain.logs.reader import LogReader
 
     folder = work.checkout("raw_logs")

@@ -81,7 +81,7 @@ def _synchronize(work: Work) -> str:
     from av_assets.domain.geometry.ledger_files import ledger_of
     from av_assets.domain.logs.aliases import with_confirmed
     from av_assets.domain.logs.drive_spec import read_drive_spec
-    from av_assets.domain.logs.ouster import with_clouds
+    from av_assets.domain.logs.messages.ouster import with_clouds
     from av_assets.domain.logs.reader import LogReader
     from av_assets.domain.privacy.places import without_private_positions
     from av_assets.domain.sync.streams import drive_streams

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from av_assets.domain.logs.aliases import apply_aliases
 from av_assets.domain.logs.drive_spec import StreamKind, StreamSpec
-from av_assets.domain.logs.payloads import IMAGE_TYPES
+from av_assets.domain.logs.messages.payloads import IMAGE_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,15 +11,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from av_assets.domain.errors import LogError, TransientError
-from av_assets.domain.logs.formats import LogFile, find_logs, os_error
+from av_assets.domain.logs.files.formats import LogFile, find_logs, os_error
+from av_assets.domain.logs.files.mcap_log import McapLog
+from av_assets.domain.logs.files.sources import open_source
 from av_assets.domain.logs.inspection import FileSummary, Inspection, TopicSummary
-from av_assets.domain.logs.mcap_log import McapLog
-from av_assets.domain.logs.salvage import open_source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from av_assets.domain.logs.blocks import LogSource
+    from av_assets.domain.logs.files.blocks import LogSource
 
 __all__ = ["FileSummary", "Inspection", "TopicSummary", "inspect_log"]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from av_assets.domain.errors import LandingError, LogError
 from av_assets.domain.evidence.manifest import safe_relative_path
 from av_assets.domain.logs.drive_spec import MARKER_FILE, DriveSpec
-from av_assets.domain.logs.formats import find_logs
+from av_assets.domain.logs.files.formats import find_logs
 from av_assets.domain.logs.ingest import CopiedFile, copy_hashed
 
 if TYPE_CHECKING:

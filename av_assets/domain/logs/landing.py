@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from av_assets.domain.errors import LandingError
 from av_assets.domain.evidence.manifest import safe_relative_path
 from av_assets.domain.logs.drive_spec import MARKER_FILE, SPEC_FILE, DriveSpec, read_drive_spec, slug
-from av_assets.domain.logs.formats import LOG_ENDINGS, find_logs
+from av_assets.domain.logs.files.formats import LOG_ENDINGS, find_logs
 from av_assets.domain.logs.landed_folder import LandedFolder
 
 if TYPE_CHECKING:

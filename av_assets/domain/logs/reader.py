@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from av_assets.domain.errors import LogError
-from av_assets.domain.logs.blocks import (
+from av_assets.domain.logs.files.blocks import (
     MAX_TIME_NS,
     Block,
     Damage,
@@ -20,10 +20,10 @@ from av_assets.domain.logs.blocks import (
     TopicInfo,
     merge_by_time,
 )
-from av_assets.domain.logs.definitions import Decoder
-from av_assets.domain.logs.formats import FoundLogs, LogFile, find_logs
-from av_assets.domain.logs.payloads import ImagePayload, header_stamp_ns, image_payload
-from av_assets.domain.logs.salvage import open_source
+from av_assets.domain.logs.files.formats import FoundLogs, LogFile, find_logs
+from av_assets.domain.logs.files.sources import open_source
+from av_assets.domain.logs.messages.definitions import Decoder
+from av_assets.domain.logs.messages.payloads import ImagePayload, header_stamp_ns, image_payload
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from av_assets.domain.logs.payloads import ImagePayload
+    from av_assets.domain.logs.messages.payloads import ImagePayload
 
 _START_CODE: Final = b"\0\0\1"
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from av_assets.domain.errors import RedactionError
-from av_assets.domain.logs.video_units import VIDEO_CODECS, is_entry
+from av_assets.domain.logs.messages.video_units import VIDEO_CODECS, is_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from av_assets.domain.logs.payloads import ImagePayload
+    from av_assets.domain.logs.messages.payloads import ImagePayload
 
 STILL_ENCODINGS = frozenset({"jpeg", "png"})
 

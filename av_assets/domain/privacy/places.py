@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from av_assets.domain.errors import LogError
-from av_assets.domain.logs.blocks import MAX_TIME_NS
-from av_assets.domain.logs.foxglove import GNSS_TYPES
+from av_assets.domain.logs.files.blocks import MAX_TIME_NS
+from av_assets.domain.logs.messages.foxglove import GNSS_TYPES
 from av_assets.domain.logs.reader import LogReader
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from av_assets.domain.logs.blocks import RawMessage
     from av_assets.domain.logs.drive_spec import StreamSpec
+    from av_assets.domain.logs.files.blocks import RawMessage
     from av_assets.domain.privacy.windows import MessageSource
     from av_assets.policies.redaction import PrivatePlace, RedactionPolicy, TrimPolicy
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from av_assets.domain.evidence.segments import FolderSegments
 from av_assets.domain.logs.drive_spec import read_drive_spec
-from av_assets.domain.logs.payloads import image_payload
+from av_assets.domain.logs.messages.payloads import image_payload
 from av_assets.domain.logs.reader import LogReader
 from av_assets.domain.privacy.audit import Recall, measure_recall
 from av_assets.domain.privacy.frames import RedactedFrame, read_redacted_clips, redacted_parts

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from av_assets.domain.evidence.segments import Segments
-    from av_assets.domain.logs.blocks import RawMessage
     from av_assets.domain.logs.drive_spec import StreamSpec
+    from av_assets.domain.logs.files.blocks import RawMessage
     from av_assets.domain.privacy.detectors import Detector
     from av_assets.domain.privacy.places import Interval
     from av_assets.domain.privacy.stream import Released

@@ -13,8 +13,8 @@ import numpy as np
 
 from av_assets.domain.errors import AvError, RedactionError
 from av_assets.domain.evidence.digests import sha256_bytes
-from av_assets.domain.logs.payloads import ImagePayload, image_payload
-from av_assets.domain.logs.video_units import VIDEO_CODECS
+from av_assets.domain.logs.messages.payloads import ImagePayload, image_payload
+from av_assets.domain.logs.messages.video_units import VIDEO_CODECS
 from av_assets.domain.privacy.parameter_sets import is_parameters_only
 from av_assets.domain.privacy.pictures import (
     STILL_ENCODINGS,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from av_assets.domain.evidence.timing import Stopwatch
-    from av_assets.domain.logs.blocks import RawMessage
+    from av_assets.domain.logs.files.blocks import RawMessage
     from av_assets.domain.privacy.places import Interval
     from av_assets.domain.privacy.windows import Window
     from av_assets.policies.redaction import RedactionPolicy

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from av_assets.domain.errors import RedactionError
-from av_assets.domain.logs.video_units import VIDEO_CODECS
+from av_assets.domain.logs.messages.video_units import VIDEO_CODECS
 from av_assets.domain.privacy.encoding import encode_like, encode_raw
 from av_assets.domain.privacy.frames import ClipRow
 from av_assets.domain.privacy.hiding import dilated, hide
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from av_assets.domain.evidence.timing import Stopwatch
-    from av_assets.domain.logs.blocks import RawMessage
+    from av_assets.domain.logs.files.blocks import RawMessage
     from av_assets.domain.privacy.detectors import Detector
     from av_assets.domain.privacy.places import Interval
     from av_assets.domain.privacy.windows import Window

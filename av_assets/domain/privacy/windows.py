@@ -13,15 +13,15 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from av_assets.domain.errors import LogError
-from av_assets.domain.logs.payloads import ImagePayload, image_payload
-from av_assets.domain.logs.video_units import VIDEO_CODECS, is_keyframe
+from av_assets.domain.logs.messages.payloads import ImagePayload, image_payload
+from av_assets.domain.logs.messages.video_units import VIDEO_CODECS, is_keyframe
 from av_assets.domain.privacy.parameter_sets import has_parameters, is_parameters_only
 from av_assets.domain.privacy.tracks import WARM_UP_FILLS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from av_assets.domain.logs.blocks import RawMessage, TopicInfo
+    from av_assets.domain.logs.files.blocks import RawMessage, TopicInfo
     from av_assets.policies.redaction import RedactionPolicy
 
 END_NS: Final = 1 << 63

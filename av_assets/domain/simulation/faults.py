@@ -19,8 +19,8 @@ import numpy as np
 from av_assets.domain.errors import LogError, PoisonError
 from av_assets.domain.logs.contract import infer_streams
 from av_assets.domain.logs.drive_spec import MARKER_FILE, SPEC_FILE, DriveSpec, slug
+from av_assets.domain.logs.integrity.stream_stats import StreamStats, measure
 from av_assets.domain.logs.reader import LogReader
-from av_assets.domain.logs.stream_stats import StreamStats, measure
 from av_assets.domain.simulation import faults_content as content
 from av_assets.domain.simulation import faults_files as files
 from av_assets.domain.simulation import faults_schema as schema

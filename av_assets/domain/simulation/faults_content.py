@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from av_assets.domain.errors import PoisonError
-from av_assets.domain.logs.blocks import RawMessage
-from av_assets.domain.logs.payloads import image_payload
+from av_assets.domain.logs.files.blocks import RawMessage
+from av_assets.domain.logs.messages.payloads import image_payload
 from av_assets.domain.simulation.rewrite import Message, rewrite, stream_of, topic_of
 
 if TYPE_CHECKING:

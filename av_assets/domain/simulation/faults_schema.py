@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from av_assets.domain.logs.probes import CAMERA_INFO, TRANSFORMS
+from av_assets.domain.logs.integrity.probes import CAMERA_INFO, TRANSFORMS
 from av_assets.domain.simulation.rewrite import rewrite, topic_of
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from av_assets.domain.logs.blocks import Channel
+    from av_assets.domain.logs.files.blocks import Channel
 
 
 def missing_calibration(folder: Path, rng: np.random.Generator) -> None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from av_assets.domain.errors import LogError, PoisonError
-from av_assets.domain.logs.blocks import Channel, RawMessage
 from av_assets.domain.logs.contract import infer_streams
 from av_assets.domain.logs.drive_spec import SPEC_FILE, read_drive_spec
-from av_assets.domain.logs.formats import find_logs
+from av_assets.domain.logs.files.blocks import Channel, RawMessage
+from av_assets.domain.logs.files.formats import find_logs
 from av_assets.domain.logs.reader import LogReader
 from av_assets.domain.simulation.raw_messages import Message
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from av_assets.domain.logs.payloads import header_stamp_ns
+from av_assets.domain.logs.messages.payloads import header_stamp_ns
 from av_assets.domain.sync.grid import NS_PER_S
 from av_assets.domain.sync.wire import Cursor
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from av_assets.domain.geometry.transforms import Array
-    from av_assets.domain.logs.blocks import RawMessage
+    from av_assets.domain.logs.files.blocks import RawMessage
     from av_assets.domain.sync.grid import Ns
 
 STAMP_END = 12  # encapsulation or sequence number, then the stamp

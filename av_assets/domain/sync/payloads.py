@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from av_assets.domain.errors import LogError, SyncError
-from av_assets.domain.logs.blocks import MAX_TIME_NS
+from av_assets.domain.logs.files.blocks import MAX_TIME_NS
 from av_assets.domain.sync.streams import read_messages
 
 if TYPE_CHECKING:

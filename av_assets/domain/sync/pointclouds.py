@@ -12,14 +12,14 @@ import numpy as np
 
 from av_assets.domain.errors import CalibrationError, SyncError
 from av_assets.domain.geometry.transforms import quaternions_to_matrices
-from av_assets.domain.logs import foxglove
+from av_assets.domain.logs.messages import foxglove
 from av_assets.domain.sync.point_times import RING_FIELDS, TIME_FIELDS, offsets_ns, sweep_unit_s
 from av_assets.domain.sync.wire import Cursor, by_name, pose7
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from av_assets.domain.logs.blocks import RawMessage
+    from av_assets.domain.logs.files.blocks import RawMessage
 
 _KINDS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 _FOXGLOVE_KINDS = {1: "u1", 2: "i1", 3: "u2", 4: "i2", 5: "u4", 6: "i4", 7: "f4", 8: "f8"}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from av_assets.domain.logs.payloads import IMAGE_TYPES
+from av_assets.domain.logs.messages.payloads import IMAGE_TYPES
 from av_assets.domain.logs.reader import header_stamp_ns
 from av_assets.domain.sync.alike import alike, times
 from av_assets.domain.sync.signal_batches import SignalBatches

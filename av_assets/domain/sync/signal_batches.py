@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from av_assets.domain.geometry.transforms import Array
-    from av_assets.domain.logs.blocks import RawMessage
+    from av_assets.domain.logs.files.blocks import RawMessage
     from av_assets.domain.sync.grid import Ns
 
 IMU_NAMES = ("imu_ax_mps2", "imu_ay_mps2", "imu_az_mps2", "yaw_rate_radps")

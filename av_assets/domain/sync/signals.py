@@ -15,11 +15,11 @@ import numpy as np
 
 from av_assets.domain.errors import LogError, SyncError
 from av_assets.domain.geometry.transforms import Array
-from av_assets.domain.logs.json_messages import JsonObject
+from av_assets.domain.logs.messages.json_messages import JsonObject
 from av_assets.domain.sync import wire
 
 if TYPE_CHECKING:
-    from av_assets.domain.logs.blocks import RawMessage
+    from av_assets.domain.logs.files.blocks import RawMessage
     from av_assets.domain.sync.canbus import CanDecoder
 
 POSE_FIELDS = ("x_m", "y_m", "z_m", "qx", "qy", "qz", "qw")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from av_assets.domain.errors import SyncError
-from av_assets.domain.logs.clock_repairs import exchanged, undo_repair
-from av_assets.domain.logs.clocks import examine_clock, repair_clock
+from av_assets.domain.logs.clocks.forensics import examine_clock, repair_clock
+from av_assets.domain.logs.clocks.repairs import exchanged, undo_repair
 
 if TYPE_CHECKING:
     from av_assets.domain.sync.grid import Ns

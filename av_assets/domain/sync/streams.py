@@ -20,10 +20,10 @@ from av_assets.domain.geometry.calibration import (
 )
 from av_assets.domain.geometry.ledger import CalibrationLedger
 from av_assets.domain.geometry.resolution import ResolvedCalibration, resolve_calibration
-from av_assets.domain.logs.blocks import MAX_TIME_NS
 from av_assets.domain.logs.contract import infer_streams
-from av_assets.domain.logs.foxglove import CAMERA_INFO_TYPES, TRANSFORM_TYPES, ros_equivalent
-from av_assets.domain.logs.payloads import IMAGE_TYPES
+from av_assets.domain.logs.files.blocks import MAX_TIME_NS
+from av_assets.domain.logs.messages.foxglove import CAMERA_INFO_TYPES, TRANSFORM_TYPES, ros_equivalent
+from av_assets.domain.logs.messages.payloads import IMAGE_TYPES
 from av_assets.domain.logs.reader import LogReader, RawMessage
 from av_assets.domain.sync.can_batches import BatchCanDecoder
 from av_assets.domain.sync.wire import Cursor

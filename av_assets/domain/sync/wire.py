@@ -11,10 +11,10 @@ import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from av_assets.domain.errors import LogError, SyncError
-from av_assets.domain.logs import foxglove
+from av_assets.domain.logs.messages import foxglove
 
 if TYPE_CHECKING:
-    from av_assets.domain.logs.blocks import RawMessage
+    from av_assets.domain.logs.files.blocks import RawMessage
 
 CDR_HEADER = 4
 GNSS_TYPES = foxglove.GNSS_TYPES

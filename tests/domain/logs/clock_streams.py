@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from hypothesis import strategies as st
 
-from av_assets.domain.logs.clocks import ClockFinding, examine_clock
+from av_assets.domain.logs.clocks.forensics import ClockFinding, examine_clock
 from av_assets.policies.clocks import ClockPolicy
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from av_assets.domain.logs.reader import LogReader
 if TYPE_CHECKING:
     from broken_logs import Broken
 
-    from av_assets.domain.logs.recover_report import SalvageReport
+    from av_assets.domain.logs.recovery.report import SalvageReport
 
 Key = tuple[str, int, bytes]
 PAGE_BYTES = 4096  # of a database, and how many small messages one of them holds

@@ -15,13 +15,13 @@ from mcap.writer import CompressionType, Writer
 from av_assets.domain.errors import LogError
 from av_assets.domain.evidence.digests import sha256_file
 from av_assets.domain.logs.reader import LogReader
-from av_assets.domain.logs.recover import salvage_log
+from av_assets.domain.logs.recovery.salvage import salvage_log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from av_assets.domain.logs.recover_report import SalvageReport
+    from av_assets.domain.logs.recovery.report import SalvageReport
 
 
 Message = tuple[str, int, bytes]

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from log_writers import IMU, drive, store, write_mcap
 
-from av_assets.domain.logs.blocks import RawMessage
-from av_assets.domain.logs.can_rules import EXTENDED_BIT, CanProbe, load_signals
 from av_assets.domain.logs.drive_spec import DriveSpec, StreamSpec
-from av_assets.domain.logs.integrity import check_log
-from av_assets.domain.logs.probes import StreamJudge
+from av_assets.domain.logs.files.blocks import RawMessage
+from av_assets.domain.logs.integrity.can_rules import EXTENDED_BIT, CanProbe, load_signals
+from av_assets.domain.logs.integrity.check import check_log
+from av_assets.domain.logs.integrity.probes import StreamJudge
 from av_assets.domain.logs.reader import LogReader
 from av_assets.domain.simulation import messages
 from av_assets.policies.integrity import IntegrityPolicy

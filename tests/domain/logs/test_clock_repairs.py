@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from av_assets.domain.errors import LogError, PolicyError
-from av_assets.domain.logs.clock_repairs import undo_repair
-from av_assets.domain.logs.clock_rules import clock_findings
-from av_assets.domain.logs.clocks import examine_clock, repair_clock
+from av_assets.domain.logs.clocks.forensics import examine_clock, repair_clock
+from av_assets.domain.logs.clocks.repairs import undo_repair
+from av_assets.domain.logs.clocks.rules import clock_findings
 from av_assets.policies.clocks import ClockPolicy
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from clock_streams import MOVES, POLICY, SECOND, START_NS, found, stream, wrong
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from av_assets.domain.logs.clock_plot import clock_png
-from av_assets.domain.logs.clock_rules import SEVERITIES, clock_findings
-from av_assets.domain.logs.clocks import examine_clock, repair_clock
+from av_assets.domain.logs.clocks.forensics import examine_clock, repair_clock
+from av_assets.domain.logs.clocks.plot import clock_png
+from av_assets.domain.logs.clocks.rules import SEVERITIES, clock_findings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,20 +12,20 @@ from hypothesis import strategies as st
 from log_writers import CAMERA, TYPES
 from scipy.spatial.transform import Rotation
 
-from av_assets.domain.logs.blocks import RawMessage
-from av_assets.domain.logs.calibration_rules import (
+from av_assets.domain.logs.drive_spec import StreamSpec
+from av_assets.domain.logs.files.blocks import RawMessage
+from av_assets.domain.logs.integrity.calibration_rules import (
     IntrinsicsProbe,
     TransformProbe,
     calibration_findings,
     is_rotation,
 )
-from av_assets.domain.logs.drive_spec import StreamSpec
-from av_assets.domain.logs.findings import Finding
-from av_assets.domain.logs.measurement_rules import CloudProbe, ImuProbe, ValueProbe, coordinates
-from av_assets.domain.logs.picture_rules import FrameProbe, PictureProbe
-from av_assets.domain.logs.probes import StreamJudge, chosen_messages
-from av_assets.domain.logs.stream_stats import StreamStats
-from av_assets.domain.logs.time_track import TimeTrack
+from av_assets.domain.logs.integrity.findings import Finding
+from av_assets.domain.logs.integrity.measurement_rules import CloudProbe, ImuProbe, ValueProbe, coordinates
+from av_assets.domain.logs.integrity.picture_rules import FrameProbe, PictureProbe
+from av_assets.domain.logs.integrity.probes import StreamJudge, chosen_messages
+from av_assets.domain.logs.integrity.stream_stats import StreamStats
+from av_assets.domain.logs.integrity.time_track import TimeTrack
 from av_assets.domain.simulation import messages
 from av_assets.policies.integrity import IntegrityPolicy
 

@@ -116,7 +116,7 @@ def test_a_cut_database_gives_the_rows_of_its_whole_pages(database: Path, share:
 
 
 def test_a_window_of_time_opens_only_its_own_ranges(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("av_assets.domain.logs.sqlite_log.BLOCK_BYTES", 4096)
+    monkeypatch.setattr("av_assets.domain.logs.files.sqlite_log.BLOCK_BYTES", 4096)
     whole = contents(database)
     with LogReader(database) as reader:
         source = reader.sources[0]

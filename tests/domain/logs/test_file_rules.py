@@ -6,8 +6,8 @@ from pathlib import Path
 
 from log_writers import drive, store, write_mcap
 
-from av_assets.domain.logs.file_rules import file_findings
-from av_assets.domain.logs.integrity import check_log
+from av_assets.domain.logs.integrity.check import check_log
+from av_assets.domain.logs.integrity.file_rules import file_findings
 from av_assets.domain.logs.reader import LogReader
 from av_assets.policies.integrity import IntegrityPolicy
 

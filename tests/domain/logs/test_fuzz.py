@@ -22,7 +22,7 @@ from loss_accounts import Account, Key, Whole, check_loss, of_report, read, whol
 
 from av_assets.domain.errors import AvError, LogError
 from av_assets.domain.logs.inspect import inspect_log
-from av_assets.domain.logs.recover import salvage_log
+from av_assets.domain.logs.recovery.salvage import salvage_log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

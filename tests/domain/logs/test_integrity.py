@@ -12,7 +12,7 @@ import pytest
 from log_writers import CAMERA, GNSS, IMU, RADAR, START_NS, Sent, drive, message, store, write_mcap
 
 from av_assets.domain.logs.drive_spec import DriveSpec, StreamSpec
-from av_assets.domain.logs.integrity import LogReport, check_log, clocks_png, timeline_png
+from av_assets.domain.logs.integrity.check import LogReport, check_log, clocks_png, timeline_png
 from av_assets.domain.logs.reader import LogReader
 from av_assets.policies.clocks import ClockPolicy
 from av_assets.policies.integrity import IntegrityPolicy

@@ -24,7 +24,7 @@ RATES_HZ = {"/can": 1600, "/imu": 100, "/gnss": 10, "/cam_a/image": 10, "/cam_b/
 CHECK = """
 import resource, sys
 from pathlib import Path
-from av_assets.domain.logs.integrity import check_log
+from av_assets.domain.logs.integrity.check import check_log
 from av_assets.domain.logs.reader import LogReader
 from av_assets.policies.integrity import IntegrityPolicy
 with LogReader(Path(sys.argv[1])) as reader:

@@ -25,7 +25,7 @@ from log_writers import (
 )
 
 from av_assets.domain.errors import LogError
-from av_assets.domain.logs.formats import LogKind, sniff
+from av_assets.domain.logs.files.formats import LogKind, sniff
 from av_assets.domain.logs.reader import LogReader, RawMessage, header_stamp_ns, image_payload
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from av_assets.domain.errors import LogError
-from av_assets.domain.logs import json_messages, protobuf_messages, protobuf_wire
-from av_assets.domain.logs.blocks import Channel, RawMessage
-from av_assets.domain.logs.definitions import Decoder, schema_bytes, schema_text, stamp_offset
-from av_assets.domain.logs.payloads import header_stamp_ns
+from av_assets.domain.logs.files.blocks import Channel, RawMessage
+from av_assets.domain.logs.messages import json_messages, protobuf_messages, protobuf_wire
+from av_assets.domain.logs.messages.definitions import Decoder, schema_bytes, schema_text, stamp_offset
+from av_assets.domain.logs.messages.payloads import header_stamp_ns
 from av_assets.domain.logs.reader import LogReader
 from av_assets.domain.sync.signals import numbers_of
 

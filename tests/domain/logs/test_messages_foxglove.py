@@ -12,11 +12,11 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from av_assets.domain.errors import LogError, SyncError
 from av_assets.domain.geometry.calibration import Mount, calibration_from_log
-from av_assets.domain.logs.blocks import RawMessage
 from av_assets.domain.logs.contract import infer_streams, stream_kind
-from av_assets.domain.logs.definitions import stamp_offset
-from av_assets.domain.logs.foxglove import ros_equivalent
-from av_assets.domain.logs.payloads import IMAGE_TYPES, header_stamp_ns, image_payload
+from av_assets.domain.logs.files.blocks import RawMessage
+from av_assets.domain.logs.messages.definitions import stamp_offset
+from av_assets.domain.logs.messages.foxglove import ros_equivalent
+from av_assets.domain.logs.messages.payloads import IMAGE_TYPES, header_stamp_ns, image_payload
 from av_assets.domain.logs.reader import LogReader
 from av_assets.domain.sync import wire
 from av_assets.domain.sync.pointclouds import CloudReader

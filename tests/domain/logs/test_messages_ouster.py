@@ -12,10 +12,10 @@ import pytest
 from rosbags.typesys import Stores, get_typestore
 
 from av_assets.domain.errors import LogError
-from av_assets.domain.logs.blocks import RawMessage, TopicInfo
 from av_assets.domain.logs.contract import infer_streams
-from av_assets.domain.logs.ouster import SweepBuilder, convert_ouster, ouster_clouds, ouster_sensors
-from av_assets.domain.logs.ouster_packets import OusterSensor
+from av_assets.domain.logs.files.blocks import RawMessage, TopicInfo
+from av_assets.domain.logs.messages.ouster import SweepBuilder, convert_ouster, ouster_clouds, ouster_sensors
+from av_assets.domain.logs.messages.ouster_packets import OusterSensor
 from av_assets.domain.logs.reader import LogReader, header_stamp_ns
 from av_assets.domain.sync.pointclouds import CloudReader
 

@@ -10,8 +10,8 @@ import zstandard
 from log_writers import drive, store, write_mcap, write_ros1, write_rosbag2
 
 from av_assets.domain.errors import LogError, TransientError
-from av_assets.domain.logs import unpacking
-from av_assets.domain.logs.formats import LogKind, find_logs, sniff
+from av_assets.domain.logs.files import unpacking
+from av_assets.domain.logs.files.formats import LogKind, find_logs, sniff
 from av_assets.domain.logs.inspect import inspect_log
 from av_assets.domain.logs.reader import LogReader
 

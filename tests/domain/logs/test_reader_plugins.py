@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from av_assets.domain.errors import LogError
-from av_assets.domain.logs import plugins
-from av_assets.domain.logs.formats import LogKind, find_logs, sniff
+from av_assets.domain.logs.files import plugins
+from av_assets.domain.logs.files.formats import LogKind, find_logs, sniff
 from av_assets.domain.logs.inspect import inspect_log
 from av_assets.domain.logs.reader import LogReader
 

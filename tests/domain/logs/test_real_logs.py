@@ -15,7 +15,7 @@ from rosbags.highlevel import AnyReader
 
 from av_assets.domain.logs.contract import infer_streams
 from av_assets.domain.logs.inspect import inspect_log
-from av_assets.domain.logs.integrity import check_log
+from av_assets.domain.logs.integrity.check import check_log
 from av_assets.domain.logs.reader import LogReader, header_stamp_ns, image_payload
 from av_assets.policies.integrity import IntegrityPolicy
 

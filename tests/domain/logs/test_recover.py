@@ -11,7 +11,7 @@ from mcap.reader import make_reader
 from rosbags.highlevel import AnyReader
 
 from av_assets.domain.logs.reader import LogReader
-from av_assets.domain.logs.recover import salvage_log
+from av_assets.domain.logs.recovery.salvage import salvage_log
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from av_assets.domain.logs.recover import salvage_log
-from av_assets.domain.logs.recover_report import Stamps
+from av_assets.domain.logs.recovery.report import Stamps
+from av_assets.domain.logs.recovery.salvage import salvage_log
 from av_assets.policies.salvage import SalvagePolicy
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from av_assets.domain.errors import LogError, TransientError
-from av_assets.domain.logs import recover
-from av_assets.domain.logs.mcap_writer import McapWriter
-from av_assets.domain.logs.recover import salvage_log
+from av_assets.domain.logs.files.mcap_writer import McapWriter
+from av_assets.domain.logs.recovery import salvage as recover
+from av_assets.domain.logs.recovery.salvage import salvage_log
 
 if TYPE_CHECKING:
     from pathlib import Path

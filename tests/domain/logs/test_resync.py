@@ -16,7 +16,7 @@ from av_assets.domain.logs.reader import LogReader
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from av_assets.domain.logs.blocks import Damage
+    from av_assets.domain.logs.files.blocks import Damage
 
 Message = tuple[str, int, bytes]
 # In none of these does a checksum cover the messages: one chunk as rosbags writes it, and no chunk at all.

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 import av_assets.domain.logs as package
-from av_assets.domain.logs.clock_rules import SEVERITIES
-from av_assets.domain.logs.findings import Finding
-from av_assets.domain.logs.rules import RULES, catalogue
+from av_assets.domain.logs.clocks.rules import SEVERITIES
+from av_assets.domain.logs.integrity.findings import Finding
+from av_assets.domain.logs.integrity.rules import RULES, catalogue
 from av_assets.domain.simulation.faults import FAULTS
 from av_assets.policies.clocks import ClockPolicy
 from av_assets.policies.integrity import IntegrityPolicy
 
-SOURCES = sorted(Path(package.__file__).parent.glob("*.py"))
+SOURCES = sorted(Path(package.__file__).parent.rglob("*.py"))
 # Rules that no fault of the kit breaks, and the tests that do.
 BY_TEST = {
     "count_matches_index": "test_file_rules",
@@ -59,11 +59,12 @@ def test_thresholds_name_keys_that_exist() -> None:
 
 
 def test_every_rule_that_code_names_is_in_the_catalogue_and_the_other_way_round() -> None:
-    texts = {path.name: path.read_text("utf-8") for path in SOURCES if path.name != "rules.py"}
+    catalogue_file = Path(package.__file__).parent / "integrity" / "rules.py"
+    texts = {path: path.read_text("utf-8") for path in SOURCES if path != catalogue_file}
     named = {
         word
-        for name, text in texts.items()
-        if name.endswith("_rules.py") or name == "integrity.py"
+        for path, text in texts.items()
+        if path.stem.endswith("rules") or path.name == "check.py"
         for word in re.findall(r'"([a-z]+(?:_[a-z0-9]+)+)"', text)
     }
     assert RULES.keys() <= named

@@ -11,7 +11,7 @@ import yaml
 
 import av_assets.policies as policies
 from av_assets.cli import main
-from av_assets.domain.logs.rules import RULES, catalogue
+from av_assets.domain.logs.integrity.rules import RULES, catalogue
 from av_assets.domain.simulation.faults import FAULTS
 
 DOCS = Path(__file__).parents[3] / "docs"

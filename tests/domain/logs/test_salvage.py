@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 from log_writers import drive, store, write_mcap, write_ros1
 
-from av_assets.domain.logs.formats import find_logs
+from av_assets.domain.logs.files.formats import find_logs
+from av_assets.domain.logs.files.sources import loss_account, open_source
 from av_assets.domain.logs.inspect import inspect_log
 from av_assets.domain.logs.reader import LogReader
-from av_assets.domain.logs.salvage import loss_account, open_source
 
 if TYPE_CHECKING:
     from pathlib import Path

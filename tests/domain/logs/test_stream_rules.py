@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from av_assets.domain.logs.drive_spec import StreamSpec
-from av_assets.domain.logs.findings import Finding
-from av_assets.domain.logs.stream_rules import stream_findings
-from av_assets.domain.logs.stream_stats import StreamStats
-from av_assets.domain.logs.time_track import TimeTrack
+from av_assets.domain.logs.integrity.findings import Finding
+from av_assets.domain.logs.integrity.stream_rules import stream_findings
+from av_assets.domain.logs.integrity.stream_stats import StreamStats
+from av_assets.domain.logs.integrity.time_track import TimeTrack
 from av_assets.policies.integrity import IntegrityPolicy
 
 if TYPE_CHECKING:

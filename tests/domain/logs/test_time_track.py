@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from av_assets.domain.logs.time_track import CHUNK_MESSAGES, MAX_THINNED, TimeTrack
+from av_assets.domain.logs.integrity.time_track import CHUNK_MESSAGES, MAX_THINNED, TimeTrack
 
 PERIOD_NS = 1_000_000
 times_of = st.lists(

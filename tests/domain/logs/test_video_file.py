@@ -9,8 +9,8 @@ import pytest
 from video_writers import PERIOD_NS, START_NS, picture, write_times, write_video
 
 from av_assets.domain.errors import LogError
-from av_assets.domain.logs import video_file
-from av_assets.domain.logs.formats import find_logs
+from av_assets.domain.logs.files import video_file
+from av_assets.domain.logs.files.formats import find_logs
 from av_assets.domain.logs.inspect import inspect_log
 from av_assets.domain.logs.reader import LogReader, RawMessage, header_stamp_ns, image_payload
 

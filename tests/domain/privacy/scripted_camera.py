@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from av_assets.domain.evidence.timing import Stopwatch
-from av_assets.domain.logs.blocks import RawMessage, TopicInfo
+from av_assets.domain.logs.files.blocks import RawMessage, TopicInfo
 from av_assets.domain.privacy.stream import Released, WindowRedactor
 from av_assets.domain.privacy.windows import END_NS, Window
 

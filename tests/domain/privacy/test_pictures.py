@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from av_assets.domain.errors import RedactionError
-from av_assets.domain.logs.payloads import ImagePayload, image_payload, is_keyframe
+from av_assets.domain.logs.messages.payloads import ImagePayload, image_payload, is_keyframe
+from av_assets.domain.logs.messages.video_units import is_entry
 from av_assets.domain.logs.reader import LogReader
-from av_assets.domain.logs.video_units import is_entry
 from av_assets.domain.privacy.pictures import VideoDecoder, decode_raw
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scripted_camera import TOPIC, Log, Scripted, image_message, log_ns, still
 
 from av_assets.domain.evidence.segments import FolderSegments
-from av_assets.domain.logs.blocks import RawMessage
 from av_assets.domain.logs.drive_spec import StreamSpec
+from av_assets.domain.logs.files.blocks import RawMessage
 from av_assets.domain.privacy.places import (
     FIRST_NS,
     LAST_NS,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from av_assets.domain.logs.blocks import RawMessage
+    from av_assets.domain.logs.files.blocks import RawMessage
     from av_assets.domain.privacy.report import RedactionSummary
     from av_assets.policies.redaction import RedactionPolicy
 

@@ -15,10 +15,10 @@ from av_assets.domain.evidence.digests import sha256_file
 from av_assets.domain.logs.drive_spec import read_drive_spec
 from av_assets.domain.logs.ingest import copy_hashed
 from av_assets.domain.logs.inspect import inspect_log
-from av_assets.domain.logs.integrity import check_log
+from av_assets.domain.logs.integrity.check import check_log
+from av_assets.domain.logs.integrity.rules import RULES
 from av_assets.domain.logs.landing import landed_drive
 from av_assets.domain.logs.reader import LogReader
-from av_assets.domain.logs.rules import RULES
 from av_assets.domain.simulation.faults import FAULTS, inject
 from av_assets.domain.simulation.raw_messages import Message
 from av_assets.domain.simulation.recorder import write_sums

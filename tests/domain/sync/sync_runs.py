@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from av_assets.domain.logs.blocks import MAX_TIME_NS
+from av_assets.domain.logs.files.blocks import MAX_TIME_NS
 from av_assets.domain.logs.reader import LogReader
 from av_assets.domain.sync.synchronize import SyncSummary, synchronize_drive
 from av_assets.policies.sync import SyncPolicy

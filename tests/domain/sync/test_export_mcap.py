@@ -12,7 +12,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from av_assets.domain.geometry.transforms import quaternions_to_matrices, se3
 from av_assets.domain.logs.inspect import inspect_log
-from av_assets.domain.logs.payloads import image_payload
+from av_assets.domain.logs.messages.payloads import image_payload
 from av_assets.domain.logs.reader import LogReader, header_stamp_ns
 from av_assets.domain.sync.exporters.mcap_export import export_mcap
 

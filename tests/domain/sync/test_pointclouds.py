@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from av_assets.domain.errors import SyncError
-from av_assets.domain.logs.blocks import RawMessage
+from av_assets.domain.logs.files.blocks import RawMessage
 from av_assets.domain.simulation import messages
 from av_assets.domain.sync.phase import phases_in_cloud
 from av_assets.domain.sync.pointclouds import CloudReader, layout

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from av_assets.domain.errors import SyncError
-from av_assets.domain.logs.blocks import RawMessage
+from av_assets.domain.logs.files.blocks import RawMessage
 from av_assets.domain.sync import wire
 from av_assets.domain.sync.canbus import CanDecoder
 from av_assets.domain.sync.signals import SignalReader, numbers_of

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from av_assets.domain.logs.clocks import examine_clock, repair_clock
+from av_assets.domain.logs.clocks.forensics import examine_clock, repair_clock
 from av_assets.domain.sync.stamps import judge_clock
 from av_assets.policies.clocks import ClockPolicy
 

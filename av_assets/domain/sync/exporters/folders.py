@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from av_assets.domain.errors import LogError
-from av_assets.domain.logs.mcap_writer import os_errors_typed
+from av_assets.domain.logs.files.mcap_writer import os_errors_typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from av_assets.domain.logs.mcap_writer import McapChannel, McapWriter, written_whole
+from av_assets.domain.logs.files.mcap_writer import McapChannel, McapWriter, written_whole
 from av_assets.domain.sync.exporters.clips import Clip, Shards
 from av_assets.domain.sync.exporters.ros2_messages import Ros2Messages, field_names
 

@@ -14,6 +14,7 @@ from av_assets.domain.logs.files import mcap_log as mcap
 from av_assets.domain.logs.files.blocks import MAX_CHUNK_BYTES
 from av_assets.domain.logs.files.log_bytes import why
 from av_assets.domain.logs.files.magic import MCAP_MAGIC
+from av_assets.domain.logs.files.mcap_kept import Kept, Pending, Tally
 from av_assets.domain.logs.files.mcap_records import RECORD, decode_chunk, decode_prefix
 from av_assets.domain.logs.files.mcap_resync import (
     FIRST_PRIVATE,
@@ -27,7 +28,6 @@ from av_assets.domain.logs.files.mcap_resync import (
     lost_share,
     next_record,
 )
-from av_assets.domain.logs.files.mcap_kept import Kept, Pending, Tally
 
 if TYPE_CHECKING:
     from av_assets.domain.logs.files.mcap_log import McapLog

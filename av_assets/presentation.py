@@ -28,6 +28,12 @@ def pictures(lake: Lake, manifest: Manifest, *names: str) -> dict[str, dg.Markdo
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> dg.TableMetadataValue | dg.TextMetadataValue:
-    """Rows as a table in the catalog; Dagster has no empty tables, so none is said in words."""
-    records = [dg.TableRecord(dict(row)) for row in rows]
+    """Rows as a table in the catalog.
+
+    Dagster has no empty tables, so none is said in words, and it wants the same columns in every row: what one lacks is
+    shown empty.
+    """
+    held = [dict(row) for row in rows]
+    columns = dict.fromkeys(column for row in held for column in row)
+    records = [dg.TableRecord({column: row.get(column, "") for column in columns}) for row in held]
     return dg.MetadataValue.table(records) if records else dg.MetadataValue.text("none")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-TARGET = 0.8
+TARGET = 0.7
 REPEATS = 5
 FILES = 4
 DRIVE = "veh001-20250601t080000z"

@@ -138,10 +138,6 @@ class Audit:
     confidence: float
     miss_bound: float
 
-    @property
-    def flagged_share(self) -> float:
-        return self.flagged_frames / self.sampled if self.sampled else 0.0
-
     def to_dict(self) -> dict[str, Any]:
         return {**vars(self), "schema": 1, "findings": list(self.findings)}
 

@@ -15,14 +15,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster._core.definitions.data_version import CODE_VERSION_TAG, DATA_VERSION_TAG
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 from av_assets.domain.errors import AvError, EvidenceError, PoisonError, TransientError
-from av_assets.domain.evidence.digests import sha256_bytes, sha256_file, sha256_json
+from av_assets.domain.evidence.digests import canonical_json, sha256_bytes, sha256_file, sha256_json
 from av_assets.domain.evidence.manifest import MadeFrom, Manifest, bundle_name
 from av_assets.domain.evidence.signatures import sign
 from av_assets.domain.evidence.timing import Stopwatch
@@ -35,6 +35,9 @@ from resources.environment import environment
 from resources.lake import Lake
 from resources.segments import LakeSegments, forget_segments
 from resources.signing import signing_key
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ALL = "all"  # the partition name of bundles that are not partitioned
 ROUNDS = 5
@@ -52,6 +55,7 @@ class Work:
     folder: Path
     segments: LakeSegments
     rows: Mapping[str, Rows] = field(default_factory=dict)
+    run_id: str = ""
     watch: Stopwatch = field(default_factory=Stopwatch)
     facts: dict[str, float] = field(
         default_factory=dict
@@ -63,6 +67,21 @@ class Work:
         if not target.exists():
             target.mkdir(parents=True)
         return self.lake.checkout(self.inputs[asset], target, *patterns)
+
+    def write_table(self, name: str, rows: pa.Table, key: str = "drive") -> None:
+        """Give `rows` to the bundle as `<name>.parquet`, and make them the partition's rows of the lake's table.
+
+        In the table every row also says what it was made from and by which run; the bundle does not, or the same
+        content made twice would be two bundles.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(rows, self.out / f"{name}.parquet")
+        made_from = canonical_json({m.asset: m.content for m in self.inputs.values()}).decode()
+        for column, value in (("made_from", made_from), ("run_id", self.run_id)):
+            rows = rows.append_column(column, pa.array([value] * rows.num_rows, pa.string()))
+        self.lake.tables.replace(name, rows, key=key, value=self.partition)
 
 
 @dataclass(frozen=True)
@@ -112,6 +131,7 @@ def produce(
     make: Make,
     gate: Gate | None = None,
     rows: Mapping[str, Rows] | None = None,
+    run_id: str = "",
 ) -> Made:
     """Make and publish one bundle, or find that it is there already; segments of an attempt that died are taken up."""
     present = lake.manifest(asset, partition)
@@ -119,7 +139,7 @@ def produce(
         return Made(_signed(lake, present) if gate else present, {}, reused=True)
     with lake.workdir() as folder:
         segments = LakeSegments(lake, asset, partition, made_from, folder / "segments")
-        work = Work(partition, folder / "out", lake, inputs, folder, segments, rows or {})
+        work = Work(partition, folder / "out", lake, inputs, folder, segments, rows or {}, run_id)
         work.out.mkdir()
         note = make(work)
         if gate is not None:
@@ -175,7 +195,9 @@ def each_drive(
         for _ in range(ROUNDS):
             rows = read_rows(drive, inputs) if read_rows else {}
             made_from = lineage(list(inputs.values()), code_version(context), policies, rows)
-            made = produce(lake, asset_name(context), drive, made_from, inputs, make, gate, rows)
+            made = produce(
+                lake, asset_name(context), drive, made_from, inputs, make, gate, rows, context.run.run_id
+            )
             newest = read(drive)
             if all(newest[asset].content == inputs[asset].content for asset in inputs):
                 return made

@@ -59,8 +59,6 @@ def drive_catalog_is_queryable_in_time(
 
 
 def _catalog(lake: Lake, work: Work) -> str:
-    import pyarrow.parquet as pq
-
     from av_assets.domain.catalog.rows import catalog_rows
     from av_assets.domain.geometry.ledger_files import ledger_table
     from av_assets.domain.logs.drive_spec import read_drive_spec
@@ -80,8 +78,7 @@ def _catalog(lake: Lake, work: Work) -> str:
     tables["frames"] = frames_table(shards)
     tables["calibrations"] = ledger_table(_stated(work.partition, spec, shards, report))
     for name, rows in tables.items():
-        pq.write_table(rows, work.out / f"{name}.parquet")
-        lake.tables.replace(name, rows, key="drive", value=work.partition)
+        work.write_table(name, rows)
     latency_s = _note_queryable(lake, work.partition)
     if latency_s is not None:
         work.facts["latency_s"] = latency_s

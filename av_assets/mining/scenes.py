@@ -43,16 +43,13 @@ def event_windows(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.
 
 def _detect(policy: EventsPolicy, work: Work) -> str:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     from av_assets.domain.events.detectors import detect_events
 
     clips = sorted((work.checkout("synced_shards", "clips/*") / "clips").glob("*.parquet"))
     events = detect_events(clips, policy)
     drive = pa.array([work.partition] * events.num_rows, pa.string())
-    events = events.add_column(0, "drive", drive).replace_schema_metadata(None)
-    pq.write_table(events, work.out / "events.parquet")
-    work.lake.tables.replace("events", events, key="drive", value=work.partition)
+    work.write_table("events", events.add_column(0, "drive", drive).replace_schema_metadata(None))
     return "" if events.num_rows else "no event found"
 
 

@@ -24,6 +24,12 @@ class Environment:
         tick_seconds: how often sensors look.
         signing_key: the Ed25519 key that signs bundles; made at its first use.
         object_model: a detector of vehicles and people to use instead of the pinned one.
+        embedding_model: an image encoder (ONNX) to use instead of the pinned one; beside it may lie its text encoder.
+        map: folder or file with OpenStreetMap extracts.
+        weather: folder with tables of weather stations or grids.
+        policies: folder with versions of policies that are proposed.
+        glue_database: AWS Glue database that the tables are registered in; empty: none.
+        scene_index: DynamoDB table that scenes are registered in; empty: none.
     """
 
     home: Path
@@ -35,6 +41,12 @@ class Environment:
     signing_key: Path
     s3_endpoint: str | None = None
     object_model: Path | None = None
+    embedding_model: Path | None = None
+    map: Path = Path("map")
+    weather: Path = Path("weather")
+    policies: Path = Path("policies")
+    glue_database: str = ""
+    scene_index: str = ""
 
     @property
     def dagster_home(self) -> Path:
@@ -62,6 +74,12 @@ def environment() -> Environment:
         signing_key=Path(os.environ.get("AV_SIGNING_KEY", home / "keys" / "signing.pem")),
         s3_endpoint=os.environ.get("AWS_ENDPOINT_URL"),
         object_model=Path(named) if (named := os.environ.get("AV_OBJECT_MODEL")) else None,
+        embedding_model=Path(named) if (named := os.environ.get("AV_EMBEDDING_MODEL")) else None,
+        map=Path(os.environ.get("AV_MAP", home / "map")).absolute(),
+        weather=Path(os.environ.get("AV_WEATHER", home / "weather")).absolute(),
+        policies=Path(os.environ.get("AV_POLICIES", home / "policies")).absolute(),
+        glue_database=os.environ.get("AV_GLUE_DATABASE", ""),
+        scene_index=os.environ.get("AV_SCENE_INDEX", ""),
     )
 
 

@@ -1,0 +1,1 @@
+"""Keeping the platform honest: map and policy changes, incidents, capacity."""

@@ -33,6 +33,23 @@ on_changed_content = (
 ).with_label("on_changed_content")
 """Missing, or an input has other bytes than the asset was made from, or the code changed."""
 
+on_changed_drive = (
+    on_changed_content.ignore(dg.AssetSelection.assets("map_tiles", "weather_observations"))
+    & ~AC.any_deps_missing()
+).with_label("on_changed_drive")
+"""As on_changed_content, for assets that also read a part of what covers the whole world: a change there concerns few
+drives, and sensors/outdated.py names them."""
+
+# A fleet lands drives all day long: once a minute is often enough for what gathers them all.
+_a_minute_passed = AC.cron_tick_passed("* * * * *").since(AC.newly_requested())
+_members_changed = (_inputs_changed | (AC.initial_evaluation() & AC.missing())).since(
+    # The request of the look before did not know of what came since.
+    ~_inputs_changed & AC.newly_requested()
+)
+
+on_changed_members = (_members_changed & _a_minute_passed & ~AC.in_progress()).with_label("on_changed_members")
+"""Any member changed. Drives that are not there yet, or wait in quarantine, hold up nobody."""
+
 until_present = (AC.missing() & ~AC.in_progress() & ~AC.execution_failed()).with_label("until_present")
 """Made once; a failure waits for a person."""
 
@@ -48,6 +65,13 @@ every_morning = (
     & AC.in_latest_time_window()
     & ~AC.in_progress()
 ).with_label("every_morning")
+
+every_night = (
+    AC.cron_tick_passed("0 2 * * *").since(AC.newly_requested())
+    & AC.in_latest_time_window()
+    & ~AC.in_progress()
+).with_label("every_night")
+"""The running day, or the one partition there is."""
 
 # A check has one result for all days of its asset: it speaks of the day that was looked at last.
 _drift_check_failed = AC.any_deps_match(AC.any_checks_match(AC.check_failed()))

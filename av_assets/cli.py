@@ -14,7 +14,9 @@ from typing import Any, NoReturn
 
 import click
 
+from av_assets.cli_lake import open_instance, open_lake
 from av_assets.cli_logs import LOG_COMMANDS, json_option
+from av_assets.cli_view import COMMANDS as VIEW_COMMANDS
 from av_assets.domain.errors import AvError
 
 
@@ -91,7 +93,7 @@ def backfill(patterns: tuple[str, ...], assets: str | None, here: bool, wait: bo
     from av_assets.drives import STAGES
     from av_assets.platform import materialize_here, submit_backfill
 
-    instance = _instance()
+    instance = open_instance()
     known = instance.get_dynamic_partitions("drive")
     chosen = [d for d in known if any(fnmatch.fnmatchcase(d, p) for p in patterns)]
     if not chosen:
@@ -143,7 +145,7 @@ def fetch(asset: str, partition: str, out: Path) -> None:
     """Copy the files of a bundle out of the lake, e.g. drift_reports 2026-11-21 ./drift."""
     import shutil
 
-    lake = _lake()
+    lake = open_lake()
     with lake.workdir() as folder:
         lake.checkout(lake.require(asset, partition), folder)
         shutil.copytree(folder, out, dirs_exist_ok=True)
@@ -158,7 +160,7 @@ def verify(drive: str, as_json: bool) -> None:
     from av_assets.verification import verify_drive
     from resources.signing import trusted_keys
 
-    lake = _lake()
+    lake = open_lake()
     links = verify_drive(lake, drive, trusted_keys())
     if as_json:
         click.echo(json.dumps({"drive": drive, "links": [link.to_dict() for link in links]}))
@@ -192,7 +194,7 @@ def demo(port: int, count: int | None, as_json: bool) -> None:
 
     here = prepare()
     with Platform(here, port) as platform:
-        outcome = run_demo(here, platform, _instance(), count)
+        outcome = run_demo(here, platform, open_instance(), count)
         click.echo(json.dumps(outcome.to_dict()) if as_json else outcome.render())
         if sys.stdout.isatty() and not as_json:
             click.echo(f"The catalog stays at {platform.url} until Ctrl-C.")
@@ -200,28 +202,8 @@ def demo(port: int, count: int | None, as_json: bool) -> None:
     sys.exit(0 if outcome.ok else 1)
 
 
-for command in LOG_COMMANDS:
+for command in (*LOG_COMMANDS, *VIEW_COMMANDS):
     main.add_command(command)
-
-
-def _instance() -> Any:
-    import warnings
-
-    import dagster as dg
-
-    from resources.environment import prepare
-
-    warnings.filterwarnings("ignore", category=dg.BetaWarning)
-    prepare()
-    return dg.DagsterInstance.get()
-
-
-def _lake() -> Any:
-    from resources.environment import prepare
-    from resources.lake import Lake
-
-    here = prepare()
-    return Lake(uri=here.lake, scratch=str(here.scratch), endpoint=here.s3_endpoint)
 
 
 def _landing() -> Any:
@@ -235,7 +217,7 @@ def _landing() -> Any:
 def _states(drive: str | None) -> list[Any]:
     from av_assets.drives import drive_states
 
-    return drive_states(_instance(), _lake(), _landing(), drive)
+    return drive_states(open_instance(), open_lake(), _landing(), drive)
 
 
 def _state_of(drive: str, wait: bool) -> dict[str, Any]:
@@ -251,7 +233,7 @@ def _run_here(drive: str) -> None:
     from av_assets.drives import STAGES
     from av_assets.platform import materialize_here
 
-    materialize_here(_instance(), STAGES, drive, lambda _: None)
+    materialize_here(open_instance(), STAGES, drive, lambda _: None)
 
 
 def _wait_for_backfill(instance: Any, backfill_id: str) -> str:

@@ -15,7 +15,7 @@ from av_assets.domain.sync.exporters.clips import Clip, Shards
 from av_assets.domain.sync.exporters.ros2_messages import Ros2Messages, field_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 LIBRARY = "av-assets shards"
@@ -31,12 +31,22 @@ class Sample(NamedTuple):
     message: Any
 
 
-def export_mcap(shards: Path, out: Path, *, overwrite: bool = False) -> dict[str, int]:
+Note = tuple[int, int, McapChannel, bytes]
+"""log_ns, sensor_ns, channel and serialised message of something that is added to what shards hold."""
+
+
+def export_mcap(
+    shards: Path, out: Path, *, overwrite: bool = False, only: int | None = None, notes: Sequence[Note] = ()
+) -> dict[str, int]:
     """Write the shards in folder `shards` into the MCAP file `out`; gives messages per topic.
 
     Topics: `/<role>/image/compressed` (sensor_msgs/CompressedImage) or `/<role>/video` (foxglove_msgs/
     CompressedVideo) with `/<role>/camera_info`, `/<role>/points` (sensor_msgs/PointCloud2 in the frame of the
     sensor), `/<role>/tracks` (ego frame), `/signals` and `/tf_static`. One clip is in memory at a time.
+
+    Args:
+        only: number of the one clip to write; all of them if None.
+        notes: further messages, in a few topics of their own.
 
     Raises:
         SyncError: no_shards or bad_shard.
@@ -47,8 +57,12 @@ def export_mcap(shards: Path, out: Path, *, overwrite: bool = False) -> dict[str
     with written_whole(out, overwrite) as growing, McapWriter(growing, "ros2", LIBRARY) as writer:
         exporter = _Exporter(source, writer)
         for clip in source.clips():
+            if only is not None and clip.number != only:
+                continue
             for sample in sorted(exporter.samples(clip), key=lambda one: one[:2]):
                 exporter.write(sample)
+        for note in sorted(notes, key=lambda one: one[:1]):
+            exporter.add(note)
         writer.metadata("av_shards", exporter.provenance())
         writer.finish()
     return dict(sorted(exporter.counts.items()))
@@ -137,6 +151,12 @@ class _Exporter:
         count = self.counts[sample.topic]
         self.writer.message(number, sample.log_ns, data, max(0, sample.sensor_ns), count)
         self.counts[sample.topic] += 1
+
+    def add(self, note: Note) -> None:
+        log_ns, sensor_ns, channel, data = note
+        number = self.writer.channel(channel)
+        self.writer.message(number, log_ns, data, max(0, sensor_ns), self.counts[channel.topic])
+        self.counts[channel.topic] += 1
 
     def provenance(self) -> dict[str, str]:
         """Where the file comes from, and which signal stands in which field."""

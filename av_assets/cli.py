@@ -89,12 +89,16 @@ def status(drive: str | None, as_json: bool) -> None:
 @click.option("--wait", is_flag=True, help="Wait until the backfill has ended.")
 @json_option
 def backfill(patterns: tuple[str, ...], assets: str | None, here: bool, wait: bool, as_json: bool) -> None:
-    """Remake drives by id or pattern ('veh042-*'). Bundles whose inputs have not changed are kept, so it resumes."""
+    """Remake drives by id or pattern ('veh042-*'). Bundles whose inputs have not changed are kept, so it resumes.
+
+    Archived drives that match become live again.
+    """
     from av_assets.drives import STAGES
     from av_assets.platform import materialize_here, submit_backfill
 
     instance = open_instance()
-    known = instance.get_dynamic_partitions("drive")
+    live = instance.get_dynamic_partitions("drive")
+    known = [*live, *sorted(set(open_lake().partitions("raw_logs")) - set(live))]
     chosen = [d for d in known if any(fnmatch.fnmatchcase(d, p) for p in patterns)]
     if not chosen:
         raise AvError(f"no drive matches {', '.join(patterns)}", code="no_such_drive", remedy="see av status")
@@ -105,6 +109,7 @@ def backfill(patterns: tuple[str, ...], assets: str | None, here: bool, wait: bo
             code="no_such_asset",
             remedy=f"choose from {', '.join(STAGES)}",
         )
+    instance.add_dynamic_partitions("drive", [d for d in chosen if d not in set(live)])
     result: dict[str, Any] = {"drives": chosen, "assets": picked}
     if here:
         result["ok"] = {d: materialize_here(instance, picked, d, _say(as_json)) for d in chosen}

@@ -47,7 +47,9 @@ _members_changed = (_inputs_changed | (AC.initial_evaluation() & AC.missing())).
     ~_inputs_changed & AC.newly_requested()
 )
 
-on_changed_members = (_members_changed & _a_minute_passed & ~AC.in_progress()).with_label("on_changed_members")
+on_changed_members = (_members_changed & _a_minute_passed & ~AC.in_progress()).with_label(
+    "on_changed_members"
+)
 """Any member changed. Drives that are not there yet, or wait in quarantine, hold up nobody."""
 
 until_present = (AC.missing() & ~AC.in_progress() & ~AC.execution_failed()).with_label("until_present")

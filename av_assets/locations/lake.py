@@ -5,6 +5,7 @@ from __future__ import annotations
 from av_assets.foundations import cataloging, detectors, ingestion, redaction, synchronization
 from av_assets.locations.assembly import code_location
 from av_assets.mining import autolabels, embeddings, golden, labels, scenes
+from sensors.archive import old_drives
 from sensors.automation import drive_automation
 from sensors.landing import landed_drives
 
@@ -21,5 +22,5 @@ definitions = code_location(
         labels,
         golden,
     ],
-    [landed_drives, drive_automation],
+    [landed_drives, drive_automation, old_drives],
 )

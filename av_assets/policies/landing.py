@@ -33,3 +33,7 @@ class LandingPolicy(Policy):
     sensor_attempts: Annotated[int, Field(ge=1, le=20)] = Field(
         description="runs for one state of a landed drive before a person has to look"
     )
+    max_live_drives: Annotated[int, Field(ge=1)] = Field(
+        default=10_000,
+        description="drives that automation watches; the oldest finished ones beyond leave the partition set",
+    )

@@ -193,7 +193,7 @@ def up(port: int) -> None:
 @json_option
 def demo(port: int, count: int | None, as_json: bool) -> None:
     """Record sample drives, land them, and watch them become an evaluated model."""
-    from av_assets.demo import run_demo
+    from av_assets.demo.run import run_demo
     from av_assets.platform import Platform
     from resources.environment import prepare
 

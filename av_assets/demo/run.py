@@ -1,0 +1,146 @@
+"""Land, ask, watch: everything happens through Dagster's sensors, automation and run queue.
+
+Belongs here: landing drives, and asking for what people ask for (this week's golden dataset, today's drift report).
+Does not belong here: progress (watch), the result (summary).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from av_assets.demo.summary import Outcome, read_json, sum_up
+from av_assets.demo.watch import GOLDEN_WEEK, LEARNING, Watch
+from av_assets.platform import Platform, folders_to_land, request_run
+from partitions.releases import release_id
+from resources.environment import Environment, extra_drives
+from resources.lake import Lake
+from resources.landing import Landing
+
+ENDED = ("complete", "quarantined", "failed")
+LATE_SECONDS = 12.0
+REQUEST_WITHIN_S = 120.0
+
+
+def run_demo(
+    here: Environment, platform: Platform, instance: dg.DagsterInstance, count: int | None
+) -> Outcome:
+    """Land, watch, ask, sum up. `count` limits the sample drives."""
+    started = time.monotonic()
+    lake = Lake(uri=here.lake, scratch=str(here.scratch), endpoint=here.s3_endpoint)
+    watch = Watch(instance, lake, Landing(path=here.landing, endpoint=here.s3_endpoint), started)
+    with watch.shown():
+        expected = _land_all(here, watch, count)
+        watch.until(lambda: all(s.state in ENDED for s in watch.drives(expected)), "drives")
+        problems = [f"{s.id} {s.state}: {s.reason}" for s in watch.drives(expected) if s.state == "failed"]
+        problems += _learn(platform, watch)
+        problems += _drop_late(here, watch)
+        problems += _ask_for_drift(platform, watch)
+    return sum_up(lake, platform, watch, problems, started)
+
+
+def _land_all(here: Environment, watch: Watch, count: int | None) -> list[str]:
+    """Record the samples beside the running platform and land each as it is finished; then what the user brought."""
+    from av_assets.domain.simulation.samples import sample_drives
+
+    scripts = sample_drives()[:count]
+    todo = [s for s in scripts if not (Path(here.landing) / s.drive / "COMPLETE").exists()]
+    rig = here.home / "rig"
+    # spawn: the recorder's libraries start threads that do not survive a fork
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        for script in todo:
+            pool.submit(_record, script, rig, Path(here.landing), here.truth)
+        expected = [s.drive for s in scripts]
+        landing = watch.landing
+        for path in folders_to_land(extra) if (extra := extra_drives()) else ():
+            expected.append(landing.land(path))
+        watch.expected = expected
+        watch.until(
+            lambda: all((Path(here.landing) / d / "COMPLETE").exists() for d in expected), "recording"
+        )
+    return expected
+
+
+def _record(script: Any, rig: Path, landing: Path, truth: Path) -> None:
+    from av_assets.domain.simulation.recorder import record_drive
+
+    os.nice(5)  # recording stands for a vehicle elsewhere: the platform comes first
+    made = record_drive(script, rig, truth)
+    landing.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(landing / script.drive, ignore_errors=True)
+    made.rename(landing / script.drive)
+
+
+def late_drives() -> list[Any]:
+    """Two short drives of the week after: dropped while the platform runs, and new to the model that just learnt."""
+    from dataclasses import replace
+
+    from av_assets.domain.simulation.samples import sample_drives
+
+    fog = next(s for s in sample_drives() if s.weather == "fog")
+    ids = ("veh042-20250610t052000z", "veh042-20250610t061500z")
+    return [
+        replace(fog, drive=d, seconds=LATE_SECONDS, seed=fog.seed + 90 + n, events=())
+        for n, d in enumerate(ids)
+    ]
+
+
+def _drop_late(here: Environment, watch: Watch) -> list[str]:
+    """Land them and wait: how long one takes from the landing area to its embeddings is what people ask first."""
+    scripts = [s for s in late_drives() if not (Path(here.landing) / s.drive / "COMPLETE").exists()]
+    for script in scripts:
+        _record(script, here.home / "rig", Path(here.landing), here.truth)
+    names = [s.drive for s in late_drives()]
+    watch.expected += names
+    watch.until(lambda: all(s.state in ENDED for s in watch.drives(names)), "late drives")
+    return [f"{s.id} {s.state}: {s.reason}" for s in watch.drives(names) if s.state == "failed"]
+
+
+def _learn(platform: Platform, watch: Watch) -> list[str]:
+    """Ask for the golden dataset; the release sensor and the automation do the rest."""
+    run_id = request_run(platform.url, ["golden_slices"], GOLDEN_WEEK)
+    watch.until(lambda: watch.ended(run_id), "golden_slices")
+    if watch.instance.get_run_by_id(run_id).status != dg.DagsterRunStatus.SUCCESS:  # type: ignore[union-attr]
+        return [f"golden_slices failed: run {run_id}"]
+    release = release_id(GOLDEN_WEEK, watch.lake.require("golden_slices", GOLDEN_WEEK).content)
+    watch.release = release
+    earlier = {run.run_id for run in watch.failed_runs(release)}
+    if earlier and watch.lake.manifest("eval_reports", release) is None:
+        # automation leaves a failure to people, and here one asks
+        request_run(platform.url, LEARNING[1:], release)
+
+    def failed() -> list[str]:
+        return [r.run_id for r in watch.failed_runs(release) if r.run_id not in earlier]
+
+    watch.until(
+        lambda: watch.lake.manifest("eval_reports", release) is not None or bool(failed()), "learning"
+    )
+    watch.until(lambda: not watch.going_on(release), "learning")
+    return [f"run {run_id} of {release} failed" for run_id in failed()]
+
+
+def _ask_for_drift(platform: Platform, watch: Watch) -> list[str]:
+    if watch.lake.partitions("golden_slices") == []:
+        return []
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
+    run_id = request_run(platform.url, ["drift_reports"], today)
+    watch.until(lambda: watch.ended(run_id), "drift_reports")
+    if watch.instance.get_run_by_id(run_id).status != dg.DagsterRunStatus.SUCCESS:  # type: ignore[union-attr]
+        return [f"drift_reports failed: run {run_id}"]
+    if read_json(watch.lake, "drift_reports", today, "report.json")["state"] != "alarm":
+        return []
+    deadline = time.monotonic() + REQUEST_WITHIN_S
+
+    def asked() -> bool:
+        return watch.lake.manifest("retraining_requests", today) is not None
+
+    watch.until(lambda: asked() or time.monotonic() > deadline, "retraining_requests")
+    return [] if asked() else ["drift raised an alarm, and no retraining request followed"]

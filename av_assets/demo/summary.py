@@ -1,0 +1,127 @@
+"""What the demo came to, for people and for scripts.
+
+Belongs here: reading it out of the lake, and printing. Does not belong here: making it happen (run).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from av_assets.demo.watch import GOLDEN_WEEK, Watch
+from av_assets.drives import DriveState
+from av_assets.platform import Platform
+from resources.lake import Lake
+
+
+@dataclass
+class Outcome:
+    """What the demo came to, for people and for scripts."""
+
+    ok: bool
+    url: str
+    seconds: float
+    drives: list[DriveState] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    totals: dict[str, Any] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
+    drift: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**vars(self), "drives": [d.to_dict() for d in self.drives]}
+
+    def render(self) -> str:
+        lines = ["", "What became of the drives"]
+        lines += [f"  {d.id:<34} {d.state:<12} {d.reason}".rstrip() for d in self.drives]
+        lines += ["", "What came of it"]
+        lines += [f"  {name:<22} {value}" for name, value in self.totals.items()]
+        if self.report:
+            lines += ["", f"  {'slice':<14}{'mAP50':>8}{'mIoU':>8}{'ECE':>8}{'drives':>8}{'frames':>8}"]
+            lines += [_slice_line(name, found) for name, found in sorted(self.report["slices"].items())]
+            lines += [f"  verdict: {self.report['verdict']['state']}"]
+        lines += [f"  drift: {self.drift}"] if self.drift else []
+        lines += [f"  PROBLEM: {p}" for p in self.problems]
+        lines += ["", f"  {self.seconds:.0f} s; look at {self.url} (Catalog, Lineage), or: av status"]
+        return "\n".join(lines)
+
+
+def sum_up(lake: Lake, platform: Platform, watch: Watch, problems: list[str], started: float) -> Outcome:
+    states = watch.drives(watch.expected)
+    report = read_json(lake, "eval_reports", watch.release, "report.json") if watch.release else {}
+    drift = read_json(lake, "drift_reports", datetime.now(UTC).strftime("%Y-%m-%d"), "report.json")
+    golden = read_json(lake, "golden_slices", GOLDEN_WEEK, "dataset.json")
+    redactions = [
+        stream
+        for d in states
+        for stream in read_json(lake, "redacted_clips", d.id, "redaction_report.json")
+        .get("streams", {})
+        .values()
+    ]
+    logs = [read_json(lake, "log_reports", d.id, "report.json") for d in states]
+    labels = [read_json(lake, "verified_labels", d.id, "report.json") for d in states]
+    events = lake.tables.read("events")
+    totals = {
+        "drives": f"{sum(d.state == 'complete' for d in states)} of {len(states)} complete",
+        "messages": f"{sum(r.get('messages', 0) for r in logs):,}",
+        "regions redacted": _regions(redactions),
+        "sync residual p95": _worst_residual(lake, states),
+        "events": "none" if events is None else _events(events.to_pylist()),
+        "verified labels": f"{sum(r.get('labels', 0) for r in labels):,}",
+        "golden dataset": f"{golden['version'][:12]} ({len(golden['members'])} drives)" if golden else "none",
+    }
+    return Outcome(
+        ok=not problems and bool(report),
+        url=platform.url,
+        seconds=time.monotonic() - started,
+        drives=states,
+        problems=problems,
+        totals=totals,
+        report=report,
+        drift=_drift(lake, drift),
+    )
+
+
+def _drift(lake: Lake, report: dict[str, Any]) -> str:
+    if not report:
+        return ""
+    request = read_json(lake, "retraining_requests", datetime.now(UTC).strftime("%Y-%m-%d"), "request.json")
+    asked = f", retraining requested for {', '.join(request['features'])}" if request else ""
+    return f"{report['state']} over {len(report['current_drives'])} new drives{asked}"
+
+
+def read_json(lake: Lake, asset: str, partition: str, path: str) -> dict[str, Any]:
+    manifest = lake.manifest(asset, partition)
+    if manifest is None or all(f.path != path for f in manifest.files):
+        return {}
+    return dict(json.loads(lake.read_bytes(manifest, path)))
+
+
+def _worst_residual(lake: Lake, states: list[DriveState]) -> str:
+    worst: dict[str, float] = {}
+    for drive in states:
+        for role, stream in (
+            read_json(lake, "synced_shards", drive.id, "sync_report.json").get("streams", {}).items()
+        ):
+            if stream["residual_ns"]["p95"] is not None:
+                worst[role] = max(worst.get(role, 0.0), stream["residual_ns"]["p95"] / 1e6)
+    return ", ".join(f"{role} {ms:.1f} ms" for role, ms in sorted(worst.items())) or "none"
+
+
+def _regions(streams: list[dict[str, Any]]) -> str:
+    regions = sum(sum(s[how].values()) for s in streams for how in ("found", "carried", "bands"))
+    return f"{regions:,} in {sum(s['redacted'] for s in streams):,} of {sum(s['frames_in'] for s in streams):,} frames"
+
+
+def _events(rows: list[dict[str, Any]]) -> str:
+    kinds = sorted({r["kind"] for r in rows})
+    return ", ".join(f"{sum(r['kind'] == k for r in rows)} {k}" for k in kinds) or "none"
+
+
+def _slice_line(name: str, found: dict[str, Any]) -> str:
+    numbers = "".join(
+        f"{found[k]:8.3f}" if found[k] is not None else f"{'-':>8}" for k in ("map50", "miou", "ece")
+    )
+    return f"  {name:<14}{numbers}{found['drives']:>8}{found['frames']:>8}"

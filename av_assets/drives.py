@@ -23,9 +23,11 @@ STAGES = (
     "redacted_clips",
     "synced_shards",
     "drive_catalog",
+    "enriched_clips",
     "event_windows",
     "clip_embeddings",
     "auto_labels",
+    "scenes",
     "verified_labels",
 )
 RUNS_LOOKED_AT = 1000

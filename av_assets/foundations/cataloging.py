@@ -14,14 +14,20 @@ from av_assets.domain.logs.drive_spec import SPEC_FILE, DriveSpec
 from av_assets.foundations.ingestion import log_reports, raw_logs
 from av_assets.foundations.synchronization import synced_shards
 from av_assets.gates import checked_drives
+from av_assets.policies.catalog import CatalogPolicy
 from av_assets.policies.landing import LandingPolicy
 from av_assets.presentation import table
 from av_assets.production import Work, each_drive
+from av_assets.tables_metadata import table_metadata
 from partitions.drives import BATCH, drives
 from resources import ingestions
 from resources.compute import LIGHT
+from resources.environment import environment
 from resources.lake import Lake
+from resources.registration import register_tables
 from sensors.conditions import on_changed_content
+
+TABLES = ("drives", "streams", "clips", "frames", "calibrations")
 
 
 @dg.asset(
@@ -32,14 +38,20 @@ from sensors.conditions import on_changed_content
     backfill_policy=BATCH,
     op_tags=LIGHT.tags,
     pool=LIGHT.pool,
-    code_version="2",
+    code_version="3",
     kinds={"delta"},
 )
 def drive_catalog(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
     """Workflow 4 of 36: takes shards and reports, gives the tables drives, streams, clips, frames, calibrations."""
     reads = ["raw_logs", "log_reports", "synced_shards"]
     yield from each_drive(
-        context, lake, reads, [], partial(_catalog, lake), _describe, guarded=["log_reports", "synced_shards"]
+        context,
+        lake,
+        reads,
+        [CatalogPolicy.load()],
+        partial(_catalog, lake),
+        _describe,
+        guarded=["log_reports", "synced_shards"],
     )
 
 
@@ -74,11 +86,13 @@ def _catalog(lake: Lake, work: Work) -> str:
         report,
         json.loads((shards / "sync_report.json").read_bytes()),
         {asset: manifest.content for asset, manifest in work.inputs.items()},
+        CatalogPolicy.load(),
     )
     tables["frames"] = frames_table(shards)
     tables["calibrations"] = ledger_table(_stated(work.partition, spec, shards, report))
-    for name, rows in tables.items():
-        work.write_table(name, rows)
+    for name in TABLES:
+        work.write_table(name, tables[name])
+    register_tables(environment().glue_database, lake.tables, TABLES)
     latency_s = _note_queryable(lake, work.partition)
     if latency_s is not None:
         work.facts["latency_s"] = latency_s
@@ -109,8 +123,21 @@ def _describe(lake: Lake, manifest: Any) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from av_assets.domain.catalog.schemas import DRIVES
+    from av_assets.domain.catalog.sources import DRIVES_FROM
+
     row = pq.read_table(pa.BufferReader(lake.read_bytes(manifest, "drives.parquet"))).to_pylist()[0]
-    return {
-        "dagster/uri": lake.tables.path("drives"),
-        "row": table({"column": k, "value": str(v)} for k, v in row.items() if v is not None),
-    }
+    facts = lake.tables.facts("drives")
+    return table_metadata(
+        facts.schema if facts else DRIVES,
+        uri=lake.tables.path("drives"),
+        rows=facts.rows if facts else None,
+        sources=DRIVES_FROM,
+    ) | {"row": table({"column": k, "value": _shown(v)} for k, v in row.items() if v is not None)}
+
+
+def _shown(value: Any) -> str:
+    """Long values are told by their size: the picture of a route is elsewhere."""
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    return f"{len(value)}: {', '.join(value[:3])} ..." if isinstance(value, list) else str(value)

@@ -12,6 +12,8 @@ from resources.environment import environment
 from resources.labeling import Annotators
 from resources.lake import Lake
 from resources.landing import Landing
+from resources.maps import Maps
+from resources.weather import Weather
 
 OWNERS = {
     "foundations": "team:data-engineering",
@@ -19,6 +21,7 @@ OWNERS = {
     "training": "team:machine-learning",
     "promotion": "team:validation",
     "monitoring": "team:model-operations",
+    "reliability": "team:platform",
 }
 
 
@@ -29,6 +32,8 @@ def resources() -> dict[str, object]:
     return {
         "lake": Lake(uri=here.lake, scratch=str(here.scratch), endpoint=here.s3_endpoint),
         "landing": Landing(path=here.landing, endpoint=here.s3_endpoint),
+        "maps": Maps(path=str(here.map)),
+        "weather": Weather(path=str(here.weather)),
         "annotators": Annotators(truth=str(here.truth)),
         "pipes": dg.PipesSubprocessClient(),
     }

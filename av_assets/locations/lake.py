@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from av_assets.foundations import cataloging, detectors, ingestion, redaction, synchronization
+from av_assets.foundations import cataloging, detectors, enrichment, ingestion, redaction, synchronization
 from av_assets.locations.assembly import code_location
-from av_assets.mining import autolabels, embeddings, golden, labels, scenes
+from av_assets.mining import autolabels, described_scenes, embeddings, golden, labels, scenarios, scenes
+from av_assets.reliability import map_tiles, trigger_policies
 from sensors.archive import old_drives
-from sensors.automation import drive_automation
+from sensors.automation import lake_automation
 from sensors.landing import landed_drives
+from sensors.outdated import activated_policies, changed_sources, changed_surroundings
 
 definitions = code_location(
     [
@@ -16,11 +18,16 @@ definitions = code_location(
         redaction,
         synchronization,
         cataloging,
+        map_tiles,
+        enrichment,
+        trigger_policies,
         scenes,
         embeddings,
         autolabels,
+        described_scenes,
+        scenarios,
         labels,
         golden,
     ],
-    [landed_drives, drive_automation, old_drives],
+    [landed_drives, changed_sources, changed_surroundings, activated_policies, old_drives, *lake_automation],
 )

@@ -24,11 +24,11 @@ from sensors.conditions import on_changed_content
     backfill_policy=BATCH,
     op_tags=CPU.tags,
     pool=CPU.pool,
-    code_version="1",
+    code_version="2",
     kinds={"delta"},
 )
 def event_windows(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
-    """Workflow 6 of 36: takes synced_shards, gives windows of cut-ins, harsh brakes, hazards and disengagements."""
+    """Workflow 6 of 36: takes synced_shards, gives windows of braking, cut-ins, conflicts and manoeuvres."""
     policy = EventsPolicy.load()
     yield from each_drive(
         context,
@@ -58,7 +58,10 @@ def _describe(lake: Lake, manifest: Any) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     rows = pq.read_table(pa.BufferReader(lake.read_bytes(manifest, "events.parquet"))).to_pylist()
-    shown = [{k: str(r[k]) for k in ("kind", "level", "clip_id", "start_ns", "end_ns", "peak")} for r in rows]
+    shown = [
+        {k: str(r[k]) for k in ("kind", "level", "clip_id", "start_ns", "end_ns", "peak", "tags")}
+        for r in rows
+    ]
     return {
         "dagster/row_count": len(rows),
         "kinds": dg.MetadataValue.json(dict(sorted(Counter(r["kind"] for r in rows).items()))),

@@ -6,9 +6,11 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 
+from av_assets.domain.catalog.schemas import column, meanings
 from av_assets.domain.errors import TransientError
 from resources.lake import Lake
 from resources.tables import Tables
@@ -141,3 +143,78 @@ def test_table_that_stays_busy_says_so(folder_lake: Lake, monkeypatch: pytest.Mo
     with pytest.raises(TransientError) as caught:
         replace(folder_lake.tables, "veh001", 1)
     assert caught.value.code == "table_busy"
+
+
+def test_names_are_those_of_the_tables_that_there_are(lake: Lake) -> None:
+    assert lake.tables.names() == []
+    lake.store.put("tables/no_table/readme.txt", b"x")
+    replace(lake.tables, "veh001", 1)
+    lake.tables.replace("drives", rows("veh001", 1), key="drive", value="veh001")
+    assert lake.tables.names() == ["clips", "drives"]
+
+
+def test_connect_without_names_takes_all_and_reaches_nothing_else(lake: Lake, tmp_path: Path) -> None:
+    replace(lake.tables, "veh001", 1, 2)
+    lake.tables.replace("drives", rows("veh001", 7), key="drive", value="veh001")
+    (tmp_path / "x.csv").write_text("a\n1\n")
+    with lake.tables.connect() as connection:
+        found = connection.sql(
+            "select max(d.frames), count(*) from clips join drives d using (drive)"
+        ).fetchall()
+        assert found == [(7, 2)]
+        with pytest.raises(duckdb.Error):
+            connection.sql(f"select * from read_csv('{tmp_path / 'x.csv'}')").fetchall()
+
+
+def test_query_of_a_drive_opens_only_its_files(folder_lake: Lake) -> None:
+    """The other drive's file is damaged: who read it would notice."""
+    replace(folder_lake.tables, "veh001", 1)
+    replace(folder_lake.tables, "veh002", 2)
+    [path] = Path(folder_lake.tables.path("clips")).glob("drive=veh002/*.parquet")
+    path.write_bytes(b"damaged")
+    with folder_lake.tables.connect("clips") as connection:
+        assert connection.sql("select frames from clips where drive = 'veh001'").fetchall() == [(1,)]
+    with (
+        folder_lake.tables.connect("clips") as connection,
+        pytest.raises((duckdb.Error, RuntimeError, OSError)),
+    ):
+        connection.sql("select frames from clips").fetchall()
+
+
+def test_facts_are_those_of_the_rows(lake: Lake) -> None:
+    assert lake.tables.facts("clips") is None
+    replace(lake.tables, "veh001", 1, 2)
+    replace(lake.tables, "veh002", 3)
+    facts = lake.tables.facts("clips")
+    assert facts is not None
+    assert (facts.rows, facts.files, facts.partitioned_by) == (3, 2, ("drive",))
+    assert facts.version == lake.tables.version("clips")
+    assert set(facts.schema.names) == {"drive", "frames"}
+
+
+def test_meaning_of_columns_travels_with_the_table(lake: Lake) -> None:
+    replace(lake.tables, "veh001", 1)
+    said = pa.schema(
+        [column("drive", pa.string(), "the drive"), column("weather", pa.string(), "as declared")]
+    )
+    lake.tables.replace(
+        "clips", pa.table({"drive": ["veh002"], "weather": ["fog"]}, said), key="drive", value="veh002"
+    )
+    replace(lake.tables, "veh003", 3)
+    facts = lake.tables.facts("clips")
+    assert facts is not None
+    assert meanings(facts.schema) == {"drive": "the drive", "weather": "as declared"}
+    with lake.tables.connect("clips") as connection:
+        found = connection.sql("select drive, weather from clips order by drive").fetchall()
+    assert found == [("veh001", None), ("veh002", "fog"), ("veh003", None)]
+
+
+def test_removed_rows_are_gone_from_every_reader(lake: Lake) -> None:
+    replace(lake.tables, "veh001", 1)
+    replace(lake.tables, "veh002", 2)
+    lake.tables.remove("clips", key="drive", value="veh001")
+    with lake.tables.connect("clips") as connection:
+        assert connection.sql("select drive, frames from clips").fetchall() == [("veh002", 2)]
+    facts = lake.tables.facts("clips")
+    assert facts is not None
+    assert facts.rows == 1

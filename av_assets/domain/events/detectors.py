@@ -1,31 +1,57 @@
 """All events of a drive out of its clips, with the reason where a detector could not look.
 
-Belongs here: reading the columns that detectors need, and the table of events. Does not belong here: the
-detectors
-(driving, traffic) and their thresholds (the events policy).
+Belongs here: which detector gets what, and the table of events. Does not belong here: the detectors and their
+thresholds (the events policy), reading clips (reading).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from av_assets.domain.events.driving import disengagements, harsh_brakes
-from av_assets.domain.events.traffic import EgoMotion, TrackRows, cut_ins, stationary_hazards
-from av_assets.domain.events.windows import NS_PER_S, Array, Event, Ns
+from av_assets.domain.events.braking import acceleration, brake_sources, harsh_brakes
+from av_assets.domain.events.conflicts import rss_violations, ttc_conflicts
+from av_assets.domain.events.crossings import pet_conflicts
+from av_assets.domain.events.manoeuvres import hard_cornerings, heading, lane_changes, turns
+from av_assets.domain.events.paths import EgoMotion, path_tracks
+from av_assets.domain.events.reading import DriveSignals, in_order, read_signals
+from av_assets.domain.events.takeovers import Driver, disengagements
+from av_assets.domain.events.traffic import cut_ins, stationary_hazards
+from av_assets.domain.events.windows import Event
 from av_assets.domain.evidence.digests import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from av_assets.policies.events import EventsPolicy
 
-KINDS: Final = ("cut_in", "disengagement", "harsh_brake", "stationary_hazard")
+__all__ = [
+    "EVENT_SCHEMA",
+    "KINDS",
+    "DriveSignals",
+    "detect_events",
+    "events_under",
+    "find_events",
+    "read_signals",
+]
+
+KINDS: Final = (
+    "conflict",
+    "cut_in",
+    "disengagement",
+    "hard_cornering",
+    "harsh_brake",
+    "lane_change",
+    "rss_violation",
+    "stationary_hazard",
+    "turn",
+)
+_OF_MOTION: Final = ("hard_cornering", "lane_change", "turn")
+_OF_TRACKS: Final = ("conflict", "cut_in", "rss_violation", "stationary_hazard")
+STRAIGHT = "straight_path_assumed"
 EVENT_SCHEMA: Final = pa.schema(
     [
         pa.field("kind", pa.string(), nullable=False),
@@ -36,136 +62,104 @@ EVENT_SCHEMA: Final = pa.schema(
         pa.field("peak", pa.float64(), nullable=False),
         pa.field("evidence", pa.string(), nullable=False),
         pa.field("policy_digest", pa.string(), nullable=False),
+        pa.field("tags", pa.list_(pa.string()), nullable=False),
     ]
 )
-_SIGNALS: Final = (
-    "speed_mps",
-    "accel_mps2",
-    "yaw_rate_radps",
-    "steering_rad",
-    "brake",
-    "engaged",
-    "imu_ax_mps2",
-)
-
-
-class DriveSignals(NamedTuple):
-    """What detectors see of a drive: frames (N,), signals by name (N,) with NaN, tracks of all radars."""
-
-    ref_ns: Ns
-    clip_ids: list[str]
-    signals: dict[str, Array]
-    tracks: TrackRows | None
 
 
 def detect_events(clips: Sequence[Path], policy: EventsPolicy) -> pa.Table:
-    """Events of one drive in time order, by EVENT_SCHEMA.
+    """Events of one drive in time order, by EVENT_SCHEMA; start and end are stamps of frames.
 
+    An event belongs to the clip that it starts in; further clips that it reaches are in `also_in` of its evidence.
     The schema metadata holds `reasons`: JSON of kind -> why its detector found nothing to look at (a
     missing signal).
+
+    Raises:
+        SyncError: duplicate_stamps, when two frames of the clips have one stamp.
     """
-    drive = read_signals(clips)
+    drive = in_order(read_signals(clips))
     found, reasons = find_events(drive, policy)
-    rows = [
-        {
-            **{name: getattr(event, name) for name in ("kind", "level", "start_ns", "end_ns", "peak")},
-            "clip_id": drive.clip_ids[
-                max(0, int(np.searchsorted(drive.ref_ns, event.start_ns, "right")) - 1)
-            ],
-            "evidence": canonical_json(dict(event.evidence)).decode(),
-            "policy_digest": policy.digest,
-        }
-        for event in found
-    ]
-    schema = EVENT_SCHEMA.with_metadata({b"schema_version": b"1", b"reasons": canonical_json(reasons)})
+    rows = [_row(drive, event, policy) for event in found]
+    schema = EVENT_SCHEMA.with_metadata({b"schema_version": b"2", b"reasons": canonical_json(reasons)})
     return pa.Table.from_pylist(rows, schema=schema)
 
 
+def events_under(clips: Sequence[Path], policy: EventsPolicy) -> pa.Table:
+    """What another policy would have found in the same clips: `detect_events` itself, by the name of a back-test."""
+    return detect_events(clips, policy)
+
+
+def _row(drive: DriveSignals, event: Event, policy: EventsPolicy) -> dict[str, object]:
+    first, last = np.searchsorted(drive.ref_ns, [event.start_ns, event.end_ns], side="right") - 1
+    clips = list(dict.fromkeys(drive.clip_ids[max(0, int(first)) : int(last) + 1]))
+    evidence = dict(event.evidence) | ({"also_in": clips[1:]} if len(clips) > 1 else {})
+    return {
+        **{name: getattr(event, name) for name in ("kind", "level", "start_ns", "end_ns", "peak")},
+        "clip_id": clips[0],
+        "evidence": canonical_json(evidence).decode(),
+        "policy_digest": policy.digest,
+        "tags": list(event.tags),
+    }
+
+
 def find_events(drive: DriveSignals, policy: EventsPolicy) -> tuple[list[Event], dict[str, str]]:
-    """Events in time order, and for each kind that could not be looked for the reason."""
-    events: list[Event] = []
+    """Events in time order, and for each kind that could not be looked for the reason.
+
+    Raises:
+        SyncError: duplicate_stamps.
+    """
+    drive = in_order(drive)
     reasons: dict[str, str] = {}
+    events = _of_vehicle(drive, policy, reasons)
+    events += _of_manoeuvres(drive, policy, reasons)
+    events += _of_traffic(drive, policy, reasons)
+    return sorted(events, key=lambda e: (e.start_ns, e.kind, e.end_ns)), reasons
+
+
+def _of_vehicle(drive: DriveSignals, policy: EventsPolicy, reasons: dict[str, str]) -> list[Event]:
     signals, times = drive.signals, drive.ref_ns
+    events: list[Event] = []
     accel = acceleration(times, signals, policy)
     if accel is None:
         reasons["harsh_brake"] = "no accel_mps2, speed_mps or imu_ax_mps2"
     else:
-        events += harsh_brakes(times, accel, policy)
+        events += harsh_brakes(times, accel, policy, brake_sources(times, signals, policy))
     if "engaged" not in signals:
         reasons["disengagement"] = "no engaged signal"
     else:
-        brake, steering = signals.get("brake"), signals.get("steering_rad")
-        events += disengagements(times, signals["engaged"], brake, steering, policy)
-    if drive.tracks is None or "speed_mps" not in signals:
-        lacking = "no radar tracks" if drive.tracks is None else "no speed_mps"
-        reasons |= dict.fromkeys(("cut_in", "stationary_hazard"), lacking)
-    else:
-        unknown = np.full(len(times), np.nan)
-        motion = EgoMotion(times, signals["speed_mps"], signals.get("yaw_rate_radps", unknown))
-        events += cut_ins(motion, drive.tracks, policy) + stationary_hazards(motion, drive.tracks, policy)
-    return sorted(events, key=lambda e: (e.start_ns, e.kind, e.end_ns)), reasons
+        driver = Driver(*(signals.get(name) for name in ("brake", "steering_rad", "disengage_button")))
+        events += disengagements(times, signals["engaged"], driver, policy)
+    return events
 
 
-def acceleration(times_ns: Ns, signals: Mapping[str, Array], policy: EventsPolicy) -> Array | None:
-    """Longitudinal acceleration (N,) in m/s2: the vehicle's own, else from speed, else the IMU's (tilt
-    included)."""
-    if "accel_mps2" in signals:
-        return signals["accel_mps2"]
-    if "speed_mps" in signals and len(times_ns) > 1:
-        return slope(times_ns, signals["speed_mps"], policy.max_gap_s)
-    return signals.get("imu_ax_mps2")
+def _of_manoeuvres(drive: DriveSignals, policy: EventsPolicy, reasons: dict[str, str]) -> list[Event]:
+    signals = drive.signals
+    lacking = [name for name in ("speed_mps", "yaw_rate_radps") if name not in signals]
+    if lacking:
+        reasons |= dict.fromkeys(_OF_MOTION, f"no {' and no '.join(lacking)}")
+        return []
+    motion = heading(drive.ref_ns, signals["speed_mps"], signals["yaw_rate_radps"], policy)
+    changes = lane_changes(motion, policy, signals.get("lane_id"))
+    return [*turns(motion, policy), *hard_cornerings(motion, policy), *changes]
 
 
-def slope(times_ns: Ns, values: Array, max_gap_s: float) -> Array:
-    """Central differences per second over neighbours at most max_gap_s apart; NaN at holes."""
-    rise, run_s = np.diff(values), np.diff(times_ns) / NS_PER_S
-    steps = np.where(run_s <= max_gap_s, rise / run_s, np.nan)
-    both = np.stack([np.concatenate([[np.nan], steps]), np.concatenate([steps, [np.nan]])])
-    known = np.isfinite(both)
-    total = np.where(known, both, 0.0).sum(axis=0)
-    return np.asarray(np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan))
-
-
-def read_signals(clips: Sequence[Path]) -> DriveSignals:
-    """Signals and tracks of all clips; pictures and points are not read."""
-    tables = [_read(path) for path in sorted(clips)]
-    table = pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
-    if not table.num_rows:
-        return DriveSignals(np.empty(0, np.int64), [], {}, None)
-    ref_ns = table["ref_ns"].to_numpy().astype(np.int64)
-    signals = {}
-    if "signals" in table.column_names:
-        column = table["signals"].combine_chunks()
-        names = {field.name for field in column.type}
-        signals = {name: _floats(pc.struct_field(column, name)) for name in _SIGNALS if name in names}
-    signals = {name: values for name, values in signals.items() if np.isfinite(values).any()}
-    radars = [name for name in table.column_names if name not in ("clip_id", "ref_ns", "signals")]
-    tracks = [_tracks(ref_ns, table[name].combine_chunks(), i) for i, name in enumerate(radars)]
-    joined = TrackRows(*(np.concatenate(parts) for parts in zip(*tracks, strict=True))) if tracks else None
-    return DriveSignals(ref_ns, table["clip_id"].to_pylist(), signals, joined)
-
-
-def _read(path: Path) -> pa.Table:
-    with pq.ParquetFile(path) as file:
-        radars = [
-            f.name
-            for f in file.schema_arrow
-            if pa.types.is_struct(f.type) and f.type.get_field_index("tracks") >= 0
-        ]
-        wanted = ["clip_id", "ref_ns", *(f"{name}.tracks" for name in radars)]
-        columns = [*wanted, "signals"] if "signals" in file.schema_arrow.names else wanted
-        return file.read(columns)
-
-
-def _floats(column: pa.Array) -> Array:
-    return np.asarray(column.to_numpy(zero_copy_only=False), np.float64)
-
-
-def _tracks(ref_ns: Ns, column: pa.StructArray, radar: int) -> TrackRows:
-    """Tracks of one radar; ids of the second and further radars are moved apart so that tracks do not mix."""
-    lists = pc.struct_field(column, "tracks")
-    rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
-    items = pc.list_flatten(lists)
-    ids = pc.struct_field(items, "track_id").to_numpy(zero_copy_only=False).astype(np.int64)
-    x, y, vx, vy = (_floats(pc.struct_field(items, name)) for name in ("x_m", "y_m", "vx_mps", "vy_mps"))
-    return TrackRows(ref_ns[rows], ids + (radar << 32), x, y, vx, vy)
+def _of_traffic(drive: DriveSignals, policy: EventsPolicy, reasons: dict[str, str]) -> list[Event]:
+    signals, tracks = drive.signals, drive.tracks
+    if tracks is None or "speed_mps" not in signals:
+        reasons |= dict.fromkeys(_OF_TRACKS, "no radar tracks" if tracks is None else "no speed_mps")
+        return []
+    rate = signals.get("yaw_rate_radps")
+    turning = np.full(len(drive.ref_ns), np.nan) if rate is None else rate
+    motion = EgoMotion(drive.ref_ns, signals["speed_mps"], turning)
+    paths = path_tracks(motion, tracks, policy)
+    events = [
+        *cut_ins(paths, policy),
+        *stationary_hazards(paths, policy),
+        *ttc_conflicts(paths, policy),
+        *rss_violations(paths, policy),
+    ]
+    if rate is None:
+        # Without a turn rate the path is a straight line; whoever reads the events is to know.
+        return [event._replace(tags=(*event.tags, STRAIGHT)) for event in events]
+    driven = heading(motion.times_ns, motion.speed_mps, rate, policy)
+    return events + pet_conflicts(motion, tracks, policy, driven)

@@ -1,119 +1,51 @@
-"""Events between the ego vehicle and others: cut-ins and stationary hazards, from radar tracks in the
-ego frame.
+"""Events between the ego vehicle and others: cut-ins and stationary hazards, from tracks along its path.
 
-Belongs here: detectors over tracks. Does not belong here: tracking, vehicle-only events (driving),
-reading clips.
+No shard tells lane lines, so that the lane of the ego vehicle is the corridor of the policy (C6: +-1.8 m).
+Belongs here: these two detectors. Does not belong here: the path (paths), conflicts and safe distances
+(conflicts), vehicle-only events, reading clips.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from av_assets.domain.events.windows import NS_PER_S, Array, Event, Mask, Ns, Window, duration_s, merge, runs
+from av_assets.domain.events.criticality import ttc_limits_s, ttc_s
+from av_assets.domain.events.windows import (
+    NS_PER_S,
+    Event,
+    Mask,
+    Window,
+    duration_s,
+    merge,
+    runs,
+    samples,
+    smooth,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from av_assets.domain.events.paths import PathTrack
     from av_assets.policies.events import EventsPolicy
 
-# UN R157 5.2.5.2: a cut-in must be handled when TTC exceeds v_rel / (2 * 6 m/s2) + 0.35 s.
-R157_DECEL_MPS2, R157_DELAY_S = 6.0, 0.35
 
-
-class EgoMotion(NamedTuple):
-    """Ego speed and turn rate, one value per time (N,); NaN where unknown."""
-
-    times_ns: Ns
-    speed_mps: Array
-    yaw_rate_radps: Array
-
-
-class TrackRows(NamedTuple):
-    """Tracks of all frames, one row each (M,), in the ego frame; velocities relative to the ego vehicle."""
-
-    times_ns: Ns
-    track_id: Ns
-    x_m: Array
-    y_m: Array
-    vx_mps: Array
-    vy_mps: Array
-
-
-class PathTrack(NamedTuple):
-    """One track in time order, along and across the path that the ego vehicle is about to drive."""
-
-    track_id: int
-    times_ns: Ns
-    gap_m: Array
-    across_m: Array
-    vx_mps: Array
-    forward_mps: Array
-    speed_mps: Array
-    ego_mps: Array
-
-
-def r157_ttc_limit_s(closing_mps: float) -> float:
-    """Time to collision above which UN R157 5.2.5.2 expects a cut-in to be avoided.
-
-    >>> round(r157_ttc_limit_s(40 / 3.6), 2)
-    1.28
-    """
-    return closing_mps / (2 * R157_DECEL_MPS2) + R157_DELAY_S
-
-
-def curvature(motion: EgoMotion, policy: EventsPolicy) -> Array:
-    """(N,) 1/m, left positive: mean turn rate over speed; zero (straight ahead) at walking pace or where
-    unknown."""
-    half_ns = round(policy.corridor.curvature_window_s * NS_PER_S / 2)
-    rate = np.where(np.isfinite(motion.yaw_rate_radps), motion.yaw_rate_radps, 0.0)
-    total = np.concatenate([[0.0], np.cumsum(rate)])
-    low = np.searchsorted(motion.times_ns, motion.times_ns - half_ns, side="left")
-    high = np.searchsorted(motion.times_ns, motion.times_ns + half_ns, side="right")
-    mean = (total[high] - total[low]) / np.maximum(high - low, 1)
-    fast = np.isfinite(motion.speed_mps) & (motion.speed_mps >= policy.corridor.min_speed_mps)
-    return np.asarray(np.where(fast, mean / np.where(fast, motion.speed_mps, 1.0), 0.0))
-
-
-def path_tracks(motion: EgoMotion, tracks: TrackRows, policy: EventsPolicy) -> list[PathTrack]:
-    """Tracks by id, with ego values of the same frame; rows in frames without ego speed are left out."""
-    row = np.searchsorted(motion.times_ns, tracks.times_ns)
-    row = np.minimum(row, len(motion.times_ns) - 1)
-    known = (motion.times_ns[row] == tracks.times_ns) & np.isfinite(motion.speed_mps[row])
-    bend = curvature(motion, policy)
-    result = []
-    for ident in np.unique(tracks.track_id[known]):
-        rows = np.flatnonzero(known & (tracks.track_id == ident))
-        rows = rows[np.argsort(tracks.times_ns[rows], kind="stable")]
-        x, ego = tracks.x_m[rows], motion.speed_mps[row[rows]]
-        forward = tracks.vx_mps[rows] + ego
-        result.append(
-            PathTrack(
-                int(ident),
-                tracks.times_ns[rows],
-                x - policy.corridor.front_bumper_x_m,
-                tracks.y_m[rows] - bend[row[rows]] * x**2 / 2,
-                tracks.vx_mps[rows],
-                forward,
-                np.hypot(forward, tracks.vy_mps[rows]),
-                ego,
-            )
-        )
-    return result
-
-
-def cut_ins(motion: EgoMotion, tracks: TrackRows, policy: EventsPolicy) -> list[Event]:
+def cut_ins(tracks: Sequence[PathTrack], policy: EventsPolicy) -> list[Event]:
     """Tracks that come from beside the corridor into it, ahead of the ego vehicle and driving its way.
 
     From the last moment outside until the track has settled or left. Level 2 and 3 by time to collision
     at entry;
     `peak` is the smallest time to collision in seconds over the event (infinite values are given as -1).
     """
-    events = [e for track in path_tracks(motion, tracks, policy) for e in _cut_ins_of(track, policy)]
+    events = [e for track in tracks for e in _cut_ins_of(track, policy)]
     return sorted(events, key=lambda event: (event.start_ns, event.evidence["track_id"]))
 
 
 def _cut_ins_of(track: PathTrack, policy: EventsPolicy) -> list[Event]:
     limits = policy.cut_in
+    if np.abs(track.across_m).max() < limits.outside_m:
+        return []
     ahead = (track.gap_m > 0) & (track.gap_m <= limits.max_gap_m)
     inside = (
         (np.abs(track.across_m) <= limits.inside_m)
@@ -146,39 +78,80 @@ def _left_outside(track: PathTrack, window: Window, policy: EventsPolicy) -> int
 
 
 def _cut_in(track: PathTrack, start: int, window: Window, policy: EventsPolicy) -> Event:
-    limits = policy.cut_in
-    horizon_ns = track.times_ns[window.first] + round(limits.enter_within_s * NS_PER_S)
+    limits, entry = policy.cut_in, window.first
+    horizon_ns = track.times_ns[entry] + round(limits.enter_within_s * NS_PER_S)
     last = int(np.searchsorted(track.times_ns[: window.last + 1], horizon_ns, side="right")) - 1
-    with np.errstate(divide="ignore"):
-        ttc = np.where(track.vx_mps < 0, track.gap_m / np.maximum(-track.vx_mps, 1e-9), np.inf)[
-            start : last + 1
-        ]
-    entry_ttc = float(ttc[window.first - start])
-    level = 1 + int(ttc.min() <= limits.conflict_ttc_s) + int(ttc.min() <= limits.critical_ttc_s)
-    closing = max(0.0, -float(track.vx_mps[window.first]))
+    ttc = ttc_s(track.gap_m, -track.vx_mps)
+    least = float(ttc[start : last + 1].min())
+    level = 1 + int(least <= limits.conflict_ttc_s) + int(least <= limits.critical_ttc_s)
+    side = "left" if track.across_m[start] > 0 else "right"
+    judged = _judged(track, entry, float(ttc[entry]), policy)
     evidence = {
         "track_id": track.track_id,
-        "side": "left" if track.across_m[start] > 0 else "right",
-        "gap_m": round(float(track.gap_m[window.first]), 3),
-        "closing_mps": round(closing, 3),
-        "ttc_at_entry_s": round(entry_ttc, 3) if np.isfinite(entry_ttc) else None,
-        "r157_ttc_limit_s": round(r157_ttc_limit_s(closing), 3),
+        "side": side,
+        "gap_m": round(float(track.gap_m[entry]), 3),
+        "entry_ns": int(track.times_ns[entry]),
+        **judged,
+        "sampled": "across_m",
+        "samples": samples(track.times_ns, track.across_m, Window(start, last), entry),
     }
-    peak = float(ttc.min()) if np.isfinite(ttc.min()) else -1.0
-    return Event("cut_in", level, int(track.times_ns[start]), int(track.times_ns[last]), peak, evidence)
+    tags = [side, *(["conflict"] if level == 2 else ["critical"] if level == 3 else [])]
+    tags += [tag for tag in ("r157_avoidable", "afgbv_avoidable") if judged[tag]]
+    peak = least if np.isfinite(least) else -1.0
+    return Event(
+        "cut_in", level, int(track.times_ns[start]), int(track.times_ns[last]), peak, evidence, tuple(tags)
+    )
 
 
-def stationary_hazards(motion: EgoMotion, tracks: TrackRows, policy: EventsPolicy) -> list[Event]:
+def _judged(track: PathTrack, entry: int, entry_ttc_s: float, policy: EventsPolicy) -> dict[str, Any]:
+    """Criticality at the moment of entry by UN R157 and by EU 2022/1426 with AFGBV.
+
+    A time to collision above the limit must not end in a collision; R157 asks besides that the lateral motion was
+    visible for visible_s. A gap that does not close is avoidable.
+    """
+    closing = max(0.0, -float(track.vx_mps[entry]))
+    limits = ttc_limits_s(closing, policy.cut_in)
+    visible_s = _visible_s(track, entry, policy)
+    return {
+        "closing_mps": round(closing, 3),
+        "ttc_at_entry_s": round(entry_ttc_s, 3) if np.isfinite(entry_ttc_s) else None,
+        **{f"{name}_ttc_limit_s": round(limit, 3) for name, limit in limits.items()},
+        "lateral_visible_s": round(visible_s, 3),
+        "lateral_visible": visible_s >= policy.cut_in.visible_s,
+        "r157_avoidable": entry_ttc_s > limits["r157"] and visible_s >= policy.cut_in.visible_s,
+        "afgbv_avoidable": entry_ttc_s > limits["afgbv"],
+        "afgbv_standing_avoidable": entry_ttc_s > limits["afgbv_standing"],
+    }
+
+
+def _visible_s(track: PathTrack, entry: int, policy: EventsPolicy) -> float:
+    """How long before the entry the track moved towards the path without a break, at visible_lateral_mps."""
+    low = np.searchsorted(track.times_ns, track.times_ns[entry] - 10 * NS_PER_S)
+    near = slice(int(low), entry + 1)
+    times = track.times_ns[near]
+    if len(times) < 2:
+        return 0.0
+    away = smooth(times, np.abs(track.across_m[near]), policy.smoothing_hz)
+    step_s = np.diff(times) / NS_PER_S
+    coming = (-np.diff(away) / step_s >= policy.cut_in.visible_lateral_mps) & (step_s <= policy.max_gap_s)
+    still = np.flatnonzero(~coming)
+    first = int(still[-1]) + 1 if len(still) else 0
+    return duration_s(int(times[first]), int(times[-1]))
+
+
+def stationary_hazards(tracks: Sequence[PathTrack], policy: EventsPolicy) -> list[Event]:
     """Objects that stand in the path so close that stopping takes required_decel_mps2 or more.
 
     The object must have stood for standing_s; `peak` is the largest required deceleration in m/s2.
     """
-    events = [e for track in path_tracks(motion, tracks, policy) for e in _hazards_of(track, policy)]
+    events = [e for track in tracks for e in _hazards_of(track, policy)]
     return sorted(events, key=lambda event: (event.start_ns, event.evidence["track_id"]))
 
 
 def _hazards_of(track: PathTrack, policy: EventsPolicy) -> list[Event]:
     limits = policy.hazard
+    if track.speed_mps.min() > limits.max_speed_mps:
+        return []
     required = track.ego_mps**2 / (2 * np.maximum(track.gap_m, 0.1))
     in_path = (
         (np.abs(track.across_m) <= limits.half_width_m)
@@ -200,9 +173,12 @@ def _hazards_of(track: PathTrack, policy: EventsPolicy) -> list[Event]:
                 "track_id": track.track_id,
                 "gap_m": round(float(track.gap_m[first]), 3),
                 "ego_speed_mps": round(float(track.ego_mps[first]), 3),
+                "sampled": "required_decel_mps2",
+                "samples": samples(
+                    track.times_ns, required, Window(first, last), window.first + int(part.argmax())
+                ),
             }
-            events_peak = float(part.max())
-            found.append(Event("stationary_hazard", 1, start_ns, end_ns, events_peak, evidence))
+            found.append(Event("stationary_hazard", 1, start_ns, end_ns, float(part.max()), evidence))
     return found
 
 

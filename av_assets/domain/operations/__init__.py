@@ -1,0 +1,1 @@
+"""Running the platform: what a change would remake, and how long that takes."""

@@ -21,7 +21,7 @@ import dagster as dg
 from dagster._core.definitions.data_version import CODE_VERSION_TAG, DATA_VERSION_TAG
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
-from av_assets.domain.errors import AvError, EvidenceError, PoisonError, TransientError
+from av_assets.domain.errors import EvidenceError, PoisonError, TransientError
 from av_assets.domain.evidence.digests import canonical_json, sha256_bytes, sha256_file, sha256_json
 from av_assets.domain.evidence.manifest import MadeFrom, Manifest, bundle_name
 from av_assets.domain.evidence.signatures import sign
@@ -29,7 +29,7 @@ from av_assets.domain.evidence.timing import Stopwatch
 from av_assets.gates import Gate, record_of, refusal, require_passed
 from av_assets.policies import Policy
 from av_assets.policies.gates import GatePolicy
-from av_assets.presentation import table
+from av_assets.setting_aside import completeness, quarantine_drive
 from resources import quarantine
 from resources.environment import environment
 from resources.lake import Lake
@@ -56,6 +56,7 @@ class Work:
     segments: LakeSegments
     rows: Mapping[str, Rows] = field(default_factory=dict)
     run_id: str = ""
+    policies: Mapping[str, Policy] = field(default_factory=dict)
     watch: Stopwatch = field(default_factory=Stopwatch)
     facts: dict[str, float] = field(
         default_factory=dict
@@ -96,6 +97,7 @@ class Made:
 
 Make = Callable[[Work], str]
 Rows = Sequence[Mapping[str, Any]]
+PoliciesOf = Callable[[str], Sequence[Policy]]
 ReadRows = Callable[[str, Mapping[str, Manifest]], Mapping[str, Rows]]
 Describe = Callable[[Lake, Manifest], dict[str, Any]]
 
@@ -132,6 +134,7 @@ def produce(
     gate: Gate | None = None,
     rows: Mapping[str, Rows] | None = None,
     run_id: str = "",
+    policies: Sequence[Policy] = (),
 ) -> Made:
     """Make and publish one bundle, or find that it is there already; segments of an attempt that died are taken up."""
     present = lake.manifest(asset, partition)
@@ -140,6 +143,7 @@ def produce(
     with lake.workdir() as folder:
         segments = LakeSegments(lake, asset, partition, made_from, folder / "segments")
         work = Work(partition, folder / "out", lake, inputs, folder, segments, rows or {}, run_id)
+        work.policies = {policy.name: policy for policy in policies}
         work.out.mkdir()
         note = make(work)
         if gate is not None:
@@ -162,7 +166,7 @@ def each_drive(
     context: dg.AssetExecutionContext,
     lake: Lake,
     reads: Sequence[str],
-    policies: Sequence[Policy],
+    policies: Sequence[Policy] | PoliciesOf,
     make: Make,
     describe: Describe,
     shared: Sequence[str] = (),
@@ -177,12 +181,13 @@ def each_drive(
 
     Args:
         reads: assets read at the same drive.
+        policies: those that decide, or what gives them for a drive; `make` finds them in `work.policies`.
         shared: unpartitioned assets read.
         gate: judges the finished bundle; a drive that fails goes to quarantine with its report.
         guarded: those of `reads` that are refused without a record of passed checks.
         read_rows: gives the rows of tables that the drive depends on (JSON-able); another answer is another input.
     """
-    policies = [*policies, *([GatePolicy.load()] if gate else [])]
+    gates = [GatePolicy.load()] if gate else []
 
     def read(drive: str) -> dict[str, Manifest]:
         above = {a: lake.require(a, drive) for a in reads}
@@ -194,9 +199,19 @@ def each_drive(
         inputs = read(drive)
         for _ in range(ROUNDS):
             rows = read_rows(drive, inputs) if read_rows else {}
-            made_from = lineage(list(inputs.values()), code_version(context), policies, rows)
+            held = [*(policies(drive) if callable(policies) else policies), *gates]
+            made_from = lineage(list(inputs.values()), code_version(context), held, rows)
             made = produce(
-                lake, asset_name(context), drive, made_from, inputs, make, gate, rows, context.run.run_id
+                lake,
+                asset_name(context),
+                drive,
+                made_from,
+                inputs,
+                make,
+                gate,
+                rows,
+                context.run.run_id,
+                held,
             )
             newest = read(drive)
             if all(newest[asset].content == inputs[asset].content for asset in inputs):
@@ -269,41 +284,6 @@ def _waits_in_quarantine(lake: Lake, drive: str, error: Exception) -> bool:
     if not isinstance(error, EvidenceError) or error.code not in _NO_INPUT:
         return False
     return any(row["drive"] == drive for row in quarantine.listing(lake))
-
-
-def quarantine_drive(
-    context: dg.AssetExecutionContext,
-    lake: Lake,
-    drive: str,
-    stage: str,
-    error: AvError,
-    described: Mapping[str, Any] | None = None,
-) -> None:
-    """Write the row, show it on the asset with what is known of it, and turn the fleet's completeness check red."""
-    row = quarantine.put(lake, drive, stage, error, run_id=context.run.run_id, now_ns=time.time_ns())
-    context.log.warning(f"quarantined {drive} at {stage}: {error}")
-    context.log_event(
-        dg.AssetObservation(
-            stage,
-            partition=drive,
-            description=str(error),
-            metadata={"state": "quarantined", **row, **(described or {})},
-        )
-    )
-    context.instance.report_runless_asset_event(completeness(lake))
-
-
-def completeness(lake: Lake) -> dg.AssetCheckEvaluation:
-    """The fleet-level check: does every landed drive flow, and if not, why not?"""
-    rows = quarantine.listing(lake)
-    shown = ({k: str(r[k]) for k in ("drive", "stage", "code", "reason", "file", "remedy")} for r in rows)
-    return dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey("raw_logs"),
-        check_name="raw_logs_leave_no_drive_in_quarantine",
-        passed=not rows,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={"drives": len(rows), "quarantine": table(shown)},
-    )
 
 
 def bundle_metadata(made: Made, started_ns: int) -> dict[str, Any]:

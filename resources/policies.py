@@ -167,24 +167,28 @@ def policies_of_drives(
     return now.of_rows({drive: known.get(drive, {}) for drive in drives})
 
 
-def outdated_drives(lake: Lake, asset: str, under: Rollout | None = None) -> list[str]:
+def outdated_drives(
+    lake: Lake, asset: str, under: Rollout | None = None, drives: Sequence[str] | None = None
+) -> list[str]:
     """Drives whose bundle of `asset` was made under other numbers than hold for them now, sorted.
 
     A drive is left alone where the other numbers cannot change its events: nothing but the version differs, or they
     are those of radar tracks and the drive has no radar in the table `streams`. A digest that no version has counts as
     other numbers.
+
+    Args:
+        under: instead of what is active.
+        drives: only these are looked at; default: all that have a bundle.
     """
-    drives = lake.partitions(asset)
-    wanted = policies_of_drives(lake, drives, under)
+    looked_at = sorted(lake.partitions(asset) if drives is None else drives)
+    wanted = policies_of_drives(lake, looked_at, under)
     known = {policy.digest: policy for policy in _every_version(lake)}
-    rows = lake.tables.read("streams")
-    streams: dict[str, set[str]] = {}
-    for row in [] if rows is None else rows.select(["drive", "kind"]).to_pylist():
-        streams.setdefault(row["drive"], set()).add(row["kind"])
+    streams = _streams(lake, None if drives is None else looked_at)
     sections = TriggersPolicy.load().sections
     found = []
-    for drive in drives:
-        held = lake.require(asset, drive).made_from.policies.get(EventsPolicy.name)
+    for drive in looked_at:
+        made = lake.manifest(asset, drive)
+        held = made.made_from.policies.get(EventsPolicy.name) if made else wanted[drive].digest
         if held == wanted[drive].digest:
             continue
         if held in known:
@@ -192,6 +196,16 @@ def outdated_drives(lake: Lake, asset: str, under: Rollout | None = None) -> lis
             if not _matters(touched(old, new), sections, streams.get(drive)):
                 continue
         found.append(drive)
+    return found
+
+
+def _streams(lake: Lake, drives: Sequence[str] | None) -> dict[str, set[str]]:
+    """Kinds of the streams of each drive in the catalog."""
+    filters = None if drives is None else [("drive", "in", list(drives))]
+    rows = lake.tables.read("streams", filters) if drives is None or drives else None
+    found: dict[str, set[str]] = {}
+    for row in [] if rows is None else rows.select(["drive", "kind"]).to_pylist():
+        found.setdefault(row["drive"], set()).add(row["kind"])
     return found
 
 

@@ -100,7 +100,7 @@ def _problem(landing: Landing, arrival: Arrival, policy: LandingPolicy) -> AvErr
 
 
 def _refuse(lake: Lake, instance: dg.DagsterInstance, name: str, error: AvError) -> None:
-    from av_assets.production import completeness
+    from av_assets.setting_aside import completeness
 
     quarantine.put(lake, name, "landing", error, run_id="", now_ns=time.time_ns())
     instance.report_runless_asset_event(completeness(lake))

@@ -85,12 +85,9 @@ def activated_policies(context: dg.SensorEvaluationContext, lake: Lake) -> dg.Se
     from resources.policies import outdated_drives, rollout
 
     now = rollout(lake)
-    concerned: list[list[str]] = []  # found at the first chunk of a look, for all drives at once
 
     def outdated(names: Sequence[str]) -> Iterator[str]:
-        if not concerned:
-            concerned.append(outdated_drives(lake, "event_windows", now))
-        return (name for name in names if name in set(concerned[0]))
+        return iter(outdated_drives(lake, "event_windows", now, list(names)))
 
     return _look(context, lake, "event_windows", sha256_json(now.digests), outdated)
 

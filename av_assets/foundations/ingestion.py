@@ -21,7 +21,8 @@ from av_assets.policies.integrity import IntegrityPolicy
 from av_assets.policies.landing import LandingPolicy
 from av_assets.policies.topics import TopicPolicy
 from av_assets.presentation import pictures, table
-from av_assets.production import Made, Work, code_version, completeness, each_drive, lineage, record_drives
+from av_assets.production import Made, Work, code_version, each_drive, lineage, record_drives
+from av_assets.setting_aside import completeness
 from partitions.drives import BATCH, drives
 from resources.compute import CPU, DECODE
 from resources.lake import Lake

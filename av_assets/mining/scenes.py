@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -13,6 +12,7 @@ from av_assets.production import Work, each_drive
 from partitions.drives import BATCH, drives
 from resources.compute import CPU
 from resources.lake import Lake
+from resources.policies import policies_of_drives
 from sensors.conditions import on_changed_content
 
 
@@ -29,25 +29,24 @@ from sensors.conditions import on_changed_content
 )
 def event_windows(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
     """Workflow 6 of 36: takes synced_shards, gives windows of braking, cut-ins, conflicts and manoeuvres."""
-    policy = EventsPolicy.load()
     yield from each_drive(
         context,
         lake,
         ["synced_shards"],
-        [policy],
-        partial(_detect, policy),
+        lambda drive: list(policies_of_drives(lake, [drive]).values()),
+        _detect,
         _describe,
         guarded=["synced_shards"],
     )
 
 
-def _detect(policy: EventsPolicy, work: Work) -> str:
+def _detect(work: Work) -> str:
     import pyarrow as pa
 
     from av_assets.domain.events.detectors import detect_events
 
     clips = sorted((work.checkout("synced_shards", "clips/*") / "clips").glob("*.parquet"))
-    events = detect_events(clips, policy)
+    events = detect_events(clips, work.policies[EventsPolicy.name])
     drive = pa.array([work.partition] * events.num_rows, pa.string())
     work.write_table("events", events.add_column(0, "drive", drive).replace_schema_metadata(None))
     return "" if events.num_rows else "no event found"

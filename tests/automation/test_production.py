@@ -15,7 +15,8 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from av_assets.domain.errors import EvidenceError, LogError, TransientError
 from av_assets.domain.evidence.claims import RECORD_FILE, Claim
 from av_assets.gates import Gate, gate_result, require_passed
-from av_assets.production import Work, completeness, each_drive, environment_digest
+from av_assets.production import Work, each_drive, environment_digest
+from av_assets.setting_aside import completeness
 from partitions.drives import drives
 from resources import quarantine
 from resources.lake import Lake

@@ -274,6 +274,7 @@ def test_only_drives_that_can_change_are_replayed(scene: Scene) -> None:
     report, _ = scene.backtest(scene.proposed(cut_in__max_gap_m=41.0))
     assert (report["replayed"], report["left_alone"]) == ([WITH_RADAR], 4)
     assert report["kinds"] == ["cut_in"]
+    assert of_policy(scene.lake, report["key"]) == {("event_windows", WITH_RADAR)}
 
 
 def test_a_version_that_changes_nothing_passes_and_remakes_nothing(scene: Scene) -> None:
@@ -381,6 +382,9 @@ def test_geofences_change_the_drives_within_and_no_others(scene: Scene) -> None:
     numbers = policies_of_drives(scene.lake, [*BRAKINGS, "unknown"])
     assert {d for d, p in numbers.items() if p.brake.levels_mps2 == (3.2, 5.0, 6.4)} == WEST
     assert outdated_drives(scene.lake, "event_windows") == sorted(WEST)
+    some = ["veh001-a", "veh002-a", "veh404-x"]
+    assert outdated_drives(scene.lake, "event_windows", drives=some) == ["veh001-a"]
+    assert outdated_drives(scene.lake, "event_windows", drives=[]) == []
     other = scene.proposed(cut_in__max_gap_m=41.0)
     report, _ = scene.backtest(other)
     assert report["sections"] == [

@@ -120,7 +120,8 @@ def _smooth(positions: Positions, seconds: float) -> Positions:
     def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
         total = np.r_[0.0, np.cumsum(values - values[0])]
         held: NDArray[np.float64] = (total[every + reach + 1] - total[every - reach]) / (2 * reach + 1)
-        return held + values[0]
+        held += values[0]
+        return held
 
     return replace(
         positions, latitude_deg=mean(positions.latitude_deg), longitude_deg=mean(positions.longitude_deg)

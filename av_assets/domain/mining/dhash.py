@@ -43,9 +43,4 @@ def frame_hash(frame: RedactedFrame) -> int:
 
 def hamming(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """Bits in which hashes differ; shapes broadcast."""
-    differing = np.ascontiguousarray(np.bitwise_xor(a, b))
-    octets = differing.view(np.uint8).reshape(*differing.shape, 8)
-    return np.asarray(_ONES[octets].sum(axis=-1), np.uint8)
-
-
-_ONES = np.array([bin(value).count("1") for value in range(256)], np.uint8)
+    return np.asarray(np.bitwise_count(np.bitwise_xor(a, b)), np.uint8)

@@ -95,7 +95,8 @@ def map_version_of(
         read = [(name, read_extract(path, policy)) for name, path in extracts]
         brought = [read_delta(path, policy.reader.max_delta_bytes) for _, path in deltas]
     with watch("compute"):
-        merged_features, differing = merged([(name, extract.features) for name, extract in read])
+        whole = _whole(read)
+        merged_features, differing = merged([(name, _kept(extract, whole)) for name, extract in read])
         features, stale = applied(merged_features, brought)
         old = None if before is None else list(before)
         tiles = cut(features, policy)
@@ -104,19 +105,26 @@ def map_version_of(
         edits = (
             [] if old is None else delta(old, features, ", ".join(name for name, _ in extracts) or "no map")
         )
-        missing, unread = _missing(read), _unread(read)
+        missing, unread = _missing(read, whole), _unread(read)
         findings = lint(features, policy, missing, unread, [*differing, *conflicts(brought), *stale])
     return MapVersion(tiles, rows, changed_cells(then, rows), edits, findings, len(features))
 
 
-def _missing(read: Sequence[tuple[str, Extract]]) -> dict[int, int]:
-    """Ways that no extract holds whole. A way that one of them cuts off may be whole in the next."""
-    held = {way for _, extract in read for way in _ways(extract) - set(extract.missing_nodes)}
-    return {w: n for _, extract in read for w, n in extract.missing_nodes.items() if w not in held}
+def _whole(read: Sequence[tuple[str, Extract]]) -> set[int]:
+    """Ways that some extract holds whole; where another one ends, it cuts them off."""
+    return {
+        f.way_id for _, extract in read for f in extract.features if f.way_id not in extract.missing_nodes
+    }
 
 
-def _ways(extract: Extract) -> set[int]:
-    return {feature.way_id for feature in extract.features}
+def _kept(extract: Extract, whole: set[int]) -> list[Feature]:
+    """What an extract says, but for the rests of ways that another one holds whole."""
+    rests = extract.missing_nodes.keys() & whole
+    return [feature for feature in extract.features if feature.way_id not in rests]
+
+
+def _missing(read: Sequence[tuple[str, Extract]], whole: set[int]) -> dict[int, int]:
+    return {w: n for _, extract in read for w, n in extract.missing_nodes.items() if w not in whole}
 
 
 def _unread(read: Sequence[tuple[str, Extract]]) -> dict[int, str]:

@@ -59,8 +59,8 @@ _HULL: Final = ("least(a.start_ns, b.start_ns)", "greatest(a.end_ns, b.end_ns)")
 _LEFT: Final = ("a.start_ns", "a.end_ns")
 _SHARED: Final = ("greatest(a.start_ns, b.start_ns)", "least(a.end_ns, b.end_ns)")
 
-# A clip lasts until the next one begins, where that follows closely; a list of types is bound in `json_type`.
-_SPANS: Final = """SELECT DISTINCT drive, clip_id, start_ns, CASE WHEN next_ns > end_ns AND next_ns - end_ns <= ?
+# A clip lasts until the next one begins, where that follows closely. A row that occurs twice changes no stretch.
+_SPANS: Final = """SELECT drive, clip_id, start_ns, CASE WHEN next_ns > end_ns AND next_ns - end_ns <= ?
   THEN next_ns - 1 ELSE end_ns END AS until_ns{columns}
   FROM (SELECT *, lead(start_ns) OVER (PARTITION BY drive ORDER BY start_ns, end_ns, clip_id) AS next_ns FROM clips
     WHERE drive IS NOT NULL AND start_ns <= end_ns)"""
@@ -152,7 +152,7 @@ def _stretches(atom: Atom, vocabulary: Vocabulary, gap_ns: int) -> _Text:
     own = sorted({f.name for f in found if f.source is Source.COLUMN} - {"clip_id", "start_ns", "drive"})
     spans = _SPANS.format(columns="".join(f", {_quoted(name)}" for name in own))
     where = [_condition(c, f, vocabulary) for c, f in zip(atom.filters, found, strict=True)]
-    held = f"SELECT DISTINCT s.drive, s.clip_id, s.start_ns, s.until_ns FROM ({spans}) s"
+    held = f"SELECT s.drive, s.clip_id, s.start_ns, s.until_ns FROM ({spans}) s"
     if any(f.source in (Source.CONTEXT, Source.WEATHER) for f in found):
         held += " JOIN clip_context x ON x.drive = s.drive AND x.clip_id = s.clip_id"
     if where:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import h3
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from av_assets.domain.catalog.positions import Positions
+from av_assets.domain.catalog.positions import Positions, clean_positions, distance_m
 from av_assets.domain.catalog.route import cell_of, route_of
 from av_assets.policies.catalog import CatalogPolicy
 
@@ -50,7 +52,10 @@ def test_line_stays_within_its_tolerance_and_ends_where_the_drive_does(seed: int
 def test_cells_are_those_of_the_positions(seed: int) -> None:
     positions = driven(seed, 600)
     cells = route_of(positions, POLICY).cells
-    exact = [h3.latlng_to_cell(a, b, 9) for a, b in zip(positions.latitude_deg, positions.longitude_deg, strict=True)]
+    exact = [
+        h3.latlng_to_cell(a, b, 9)
+        for a, b in zip(positions.latitude_deg, positions.longitude_deg, strict=True)
+    ]
     assert len(cells) == len(set(cells))
     often = {cell for cell in exact if exact.count(cell) >= 20}  # 30 m: more than a step along the line
     assert often <= set(cells)
@@ -102,3 +107,30 @@ def test_standing_still_is_a_line_without_length() -> None:
 
 def test_cells_beyond_the_antimeridian() -> None:
     assert cell_of(10.0, 180.5) == h3.latlng_to_cell(10.0, -179.5, 9)
+
+
+def test_a_real_minute_agrees_with_its_localization(real_data: Path) -> None:
+    """579 receiver fixes give a line of the length that the reference poses give, and cells that contain them."""
+    from av_assets.domain.logs.reader import LogReader
+
+    with LogReader(real_data / "drives" / "comma2k19_rav4_drive") as reader:
+        raw = list(reader.messages({"/gnss/fix"}))
+        fixes = [reader.deserialize(message) for message in raw]
+        poses = [
+            reader.deserialize(message).pose.position
+            for message in reader.messages({"/localization/ecef_pose"})
+        ]
+    ns = np.array([message.log_ns for message in raw], np.int64)
+    latitude, longitude = (
+        np.array([getattr(fix, axis) for fix in fixes]) for axis in ("latitude", "longitude")
+    )
+    positions = clean_positions(ns, latitude, longitude, POLICY)
+    assert len(positions) == len(fixes)
+    route = route_of(positions, POLICY)
+    assert route.geometry_wkb is not None
+    line = np.array(shapely.from_wkb(route.geometry_wkb).coords)
+    length_m = distance_m(line[:-1, 1], line[:-1, 0], line[1:, 1], line[1:, 0]).sum()
+    path = np.array([(p.x, p.y, p.z) for p in poses])
+    assert length_m == pytest.approx(np.linalg.norm(np.diff(path, axis=0), axis=1).sum(), rel=0.03)
+    exact = [h3.latlng_to_cell(a, b, 9) for a, b in zip(latitude, longitude, strict=True)]
+    assert {cell for cell in exact if exact.count(cell) >= 5} <= set(route.cells)

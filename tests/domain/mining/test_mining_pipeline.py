@@ -64,7 +64,7 @@ def run(world: dict[str, Any], clips: list[dict[str, Any]] | None = None) -> Min
     return cases.mined(asked, rows, world["vectors"], world["hashes"], world["training"])
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(worlds())
 def test_every_clip_is_accounted_for_once(world: dict[str, Any]) -> None:
     made = run(world)
@@ -86,7 +86,7 @@ def test_every_clip_is_accounted_for_once(world: dict[str, Any]) -> None:
     assert bool(why_empty(stages)) == (not made.chosen)
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(worlds(), st.randoms(use_true_random=False))
 def test_the_order_of_the_catalogue_plays_no_part(world: dict[str, Any], random: Any) -> None:
     rows = cases.catalogue(world["clips"])
@@ -98,7 +98,7 @@ def test_the_order_of_the_catalogue_plays_no_part(world: dict[str, Any], random:
     assert shuffled.funnel.decided == made.funnel.decided
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(worlds(), st.data())
 def test_a_copy_of_a_clip_changes_nothing_that_is_chosen(world: dict[str, Any], data: st.DataObject) -> None:
     whole = [

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from av_assets.domain.roads.graph import RoadGraph, build_graph
 from av_assets.domain.roads.matching import OFF_ROAD, OUTSIDE, Matched, Matcher
 from av_assets.domain.roads.plane import METRES_A_DEGREE
-from av_assets.domain.roads.traces import JUMP, NO_POSITION
+from av_assets.domain.roads.routes import Router
+from av_assets.domain.roads.traces import JUMP, NO_POSITION, smoothed, thinned
 from av_assets.domain.roads.viterbi import Chain
 from av_assets.policies.roads import RoadsPolicy
 from tests.domain.roads.road_worlds import Point, World, drive, grid
@@ -126,6 +127,7 @@ def test_a_street_15_m_beside_is_not_taken() -> None:
     for x in (0.0, 1600.0):
         world.road((x, 0.0), (x, 15.0))
     times_ns, xy = drive([(20, 0), (1580, 0)], noise_m=5.0, seed=5)
+    xy[[0, -1], 1] = 10.0  # both ends look like the other street
     graph, found = matched(world, times_ns, xy)
     nearer = (np.abs(xy[:, 1] - 15.0) < np.abs(xy[:, 1])).mean()
     assert nearer > 0.02  # what snapping each point by itself would get wrong
@@ -214,6 +216,47 @@ def test_one_point_is_on_the_nearest_road_and_its_direction_is_open() -> None:
     assert ways(graph, found).tolist() == [1]
     assert found.distance_m[0] == pytest.approx(4.0, abs=0.02)
     assert found.confidence[0] == pytest.approx(0.5, abs=1e-6)
+
+
+def test_points_between_those_of_the_chain_are_as_sure_as_the_less_sure_neighbour() -> None:
+    world = grid(5, 5)
+    times_ns, xy = drive([(20, 150), (420, 150)], rate_hz=10.0)
+    lat, lon = world.place(xy)
+    _, found = matched(world, times_ns, xy)
+    calm = [smoothed(times_ns, part, POLICY.matching) for part in (lon, lat)]
+    chain = thinned(times_ns, *calm, POLICY.matching)
+    assert len(np.unique(found.confidence[chain].round(6))) > 5
+    for a, b in pairwise(chain.tolist()):
+        assert (found.confidence[a + 1 : b] == found.confidence[[a, b]].min()).all()
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 999), limit_m=st.floats(0.0, 900.0))
+def test_routes_are_those_of_another_library(seed: int, limit_m: float) -> None:
+    import networkx as nx
+
+    rng, world = np.random.default_rng(seed), World()
+    places = [(float(x), float(y)) for x, y in rng.integers(0, 500, (12, 2))]
+    for _ in range(20):
+        a, b = rng.choice(12, 2, replace=False)
+        if places[a] != places[b]:
+            world.road(places[a], places[b], oneway=str(rng.choice(["yes", "no"])))
+    graph = build_graph(world.features, POLICY)
+    router, other = Router(graph), nx.MultiDiGraph()
+    for a, b, length in zip(graph.begin.tolist(), graph.end.tolist(), graph.length_m.tolist(), strict=True):
+        other.add_edge(a, b, weight=length)
+    nodes = np.arange(len(graph.node_id))
+    for source in nodes.tolist():
+        router.distances_m(source, nodes, 2000.0)  # a tree that reaches farther must not change the answer
+        known = nx.single_source_dijkstra_path_length(other, source, cutoff=limit_m)
+        answer = router.distances_m(source, nodes, limit_m)
+        np.testing.assert_allclose(answer, [known.get(n, np.inf) for n in nodes.tolist()], rtol=1e-12)
+        for target in known:
+            path = router.path(source, target, limit_m)
+            assert graph.length_m[path].sum() == pytest.approx(known[target])
+            assert [int(graph.begin[s]) for s in path] + [target] == [source] + [
+                int(graph.end[s]) for s in path
+            ]
 
 
 def test_times_out_of_order_are_matched_in_order() -> None:

@@ -264,3 +264,21 @@ def test_a_version_of_no_map_and_of_broken_maps(tmp_path: Path) -> None:
     bad.write_text("no map")
     with pytest.raises(PoisonError):
         map_version_of([("bad.osm", bad)], None, POLICY)
+
+
+def test_a_road_that_one_extract_cuts_off_is_whole_in_the_next(tmp_path: Path) -> None:
+    nodes = {1: 11.0, 2: 11.001, 3: 11.002, 4: 11.003}
+    files = []
+    for name, held in (("a.osm", (1, 2, 3)), ("b.osm", (1, 2, 3, 4)), ("c.osm", (2, 3, 4))):
+        inside = "".join(f'<node id="{n}" lat="48" lon="{nodes[n]}"/>' for n in held)
+        for way, refs in ((7, (1, 2, 3, 4)), (8, (4, 3, 99))):
+            along = "".join(f'<nd ref="{n}"/>' for n in refs)
+            inside += f'<way id="{way}">{along}<tag k="highway" v="primary"/></way>'
+        (tmp_path / name).write_text(f'<osm version="0.6">{inside}</osm>')
+        files.append((name, tmp_path / name))
+    version = map_version_of(files, None, POLICY)
+    [road, *_] = sorted(
+        {f for tile in version.tiles.values() for f in unpack(tile, POLICY)}, key=lambda f: f.key
+    )
+    assert (road.key, road.node_ids) == ((7, 0), (1, 2, 3, 4))
+    assert [(f.rule, f.way_id) for f in version.findings] == [("missing_nodes", 8)]

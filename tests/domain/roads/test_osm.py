@@ -57,6 +57,25 @@ def test_drivable_ways_become_directed_segments_between_junctions(tmp_path: Path
     assert (graph.reverse[graph.reverse[both]] == both.nonzero()[0]).all()
 
 
+@pytest.mark.parametrize(
+    ("tags", "ends"),
+    [
+        ({"oneway": "yes"}, {(1, 3)}),
+        ({"oneway": "-1"}, {(3, 1)}),
+        ({"oneway": "no", "junction": "roundabout"}, {(1, 3), (3, 1)}),
+        ({"junction": "roundabout"}, {(1, 3)}),
+        ({"highway": "motorway"}, {(1, 3)}),
+        ({"oneway": "reversible"}, {(1, 3), (3, 1)}),
+    ],
+)
+def test_directions(tmp_path: Path, tags: dict[str, str], ends: set[tuple[int, int]]) -> None:
+    graph = read_graph(written(tmp_path, osm((10, [1, 2, 3], {"highway": "primary", **tags}))), POLICY)
+    assert {
+        (int(graph.node_id[a]), int(graph.node_id[b])) for a, b in zip(graph.begin, graph.end, strict=True)
+    } == ends
+    assert graph.segments == len(ends)
+
+
 def test_binary_extracts_say_the_same(tmp_path: Path) -> None:
     import osmium
 

@@ -243,7 +243,7 @@ def key(match: Match) -> str:
     return repr(match)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(text=sentences(), tables=worlds())
 def test_sql_and_loops_find_the_same(text: str, tables: Tables) -> None:
     found = searched(text, tables)
@@ -252,13 +252,13 @@ def test_sql_and_loops_find_the_same(text: str, tables: Tables) -> None:
 
 
 @pytest.mark.parametrize("text", ATOMS)
-@settings(max_examples=3)
+@settings(max_examples=2)
 @given(tables=worlds())
 def test_every_kind_of_atom_agrees(text: str, tables: Tables) -> None:
     assert set(searched(text, tables)) == by_loops(text, tables)
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(text=sentences(), tables=worlds(), shift_s=st.integers(-5, 2_000_000_000))
 def test_shifted_tables_give_shifted_matches(text: str, tables: Tables, shift_s: int) -> None:
     if "_ns >" in text:
@@ -280,7 +280,7 @@ def test_shifted_tables_give_shifted_matches(text: str, tables: Tables, shift_s:
     assert searched(text, moved) == expected
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(text=sentences(), tables=worlds(), data=st.data())
 def test_order_of_rows_does_not_matter(text: str, tables: Tables, data: st.DataObject) -> None:
     mixed = {name: data.draw(st.permutations(rows)) for name, rows in tables.items()}
@@ -299,7 +299,7 @@ def test_one_statement_gives_what_the_steps_give(text: str, tables: Tables) -> N
     assert found == set(searched(text, tables))
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(text=sentences(), tables=worlds())
 def test_proof_rows_are_rows_of_the_tables(text: str, tables: Tables) -> None:
     held = {(r["drive"], r["kind"], r["start_ns"], r["end_ns"], r["clip_id"]) for r in tables["events"]}
@@ -310,7 +310,7 @@ def test_proof_rows_are_rows_of_the_tables(text: str, tables: Tables) -> None:
                 assert (match.drive, *proof) in held
 
 
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(a=sentences(1), b=sentences(1), tables=worlds())
 def test_inverse_relations_mirror_each_other(a: str, b: str, tables: Tables) -> None:
     def times(text: str) -> set[tuple[str, int, int]]:

@@ -1,8 +1,7 @@
 """Questions to a catalog of a million clips of two thousand drives, as a person or an asset asks them.
 
 Every sample opens the table anew through `Tables.connect`, as each command does: nothing is kept in memory between
-questions. `catalog.first` is the first connection of a machine, which writes the local copy; `catalog.changed` asks
-while drives that came since are not in the copy yet.
+questions. `catalog.changed` asks while drives that came since are not folded into larger files yet.
 """
 
 from __future__ import annotations
@@ -40,27 +39,27 @@ def run(settings: Settings, say: Say) -> list[Figure]:
     from resources.tables import Tables
 
     rng = np.random.default_rng(1)
-    tables = Tables(str(settings.work / "lake"), {}, settings.work / "copies")
+    tables = Tables(str(settings.work / "lake"), {})
     write_clips(tables, rng, say)
-    say("the first connection")
-    first_s = _seconds(tables, QUESTIONS["by light"])
     found = [_figure("catalog", tables, settings.times(REPEATS), say)]
     for number in range(CHANGED):
         drive = f"new-{number:05d}"
         tables.replace("clips", _clips([drive], rng), key="drive", value=drive)
     found.append(_figure("catalog.changed", tables, settings.times(REPEATS), say))
-    first = Figure("catalog.first", "first connection, which writes the local copy", first_s, "s", None)
-    return [*found, first]
+    return found
 
 
 def write_clips(tables: Tables, rng: np.random.Generator, say: Say) -> None:
     """Many drives in one commit: a commit a drive would take longer than all questions together."""
-    from deltalake import write_deltalake
+    from deltalake import DeltaTable, write_deltalake
+
+    from resources.tables import FILE_BYTES
 
     for start in range(0, DRIVES, AT_ONCE):
         say(f"writing drives {start} to {start + AT_ONCE} of {DRIVES}")
         names = [f"veh{number % 41:03d}-{number:05d}" for number in range(start, start + AT_ONCE)]
-        write_deltalake(tables.path("clips"), _clips(names, rng), mode="append", partition_by=["drive"])
+        write_deltalake(tables.path("clips"), _clips(names, rng), mode="append")
+    DeltaTable(tables.path("clips")).optimize.compact(target_size=FILE_BYTES)
 
 
 def _clips(drives: list[str], rng: np.random.Generator) -> pa.Table:

@@ -154,7 +154,7 @@ def _table_input(facts: TableFacts, location: str) -> dict[str, Any]:
     from av_assets.domain.catalog.schemas import meanings
 
     said = meanings(facts.schema)
-    columns = {field.name: _column(field, said.get(field.name, "")) for field in facts.schema}
+    columns = [_column(field, said.get(field.name, "")) for field in facts.schema]
     return {
         "Name": facts.name,
         "TableType": "EXTERNAL_TABLE",
@@ -164,9 +164,9 @@ def _table_input(facts: TableFacts, location: str) -> dict[str, Any]:
             "EXTERNAL": "TRUE",
             "location": location,
         },
-        "PartitionKeys": [columns.pop(key) for key in facts.partitioned_by],
+        "PartitionKeys": [],
         "StorageDescriptor": {
-            "Columns": list(columns.values()),
+            "Columns": columns,
             "Location": location,
             "InputFormat": "org.apache.hadoop.mapred.SequenceFileInputFormat",
             "OutputFormat": "org.apache.hadoop.hive.ql.io.HiveSequenceFileOutputFormat",

@@ -1,7 +1,10 @@
-"""Small structured results as Delta tables without payloads, replaced atomically per partition.
+"""Small structured results as Delta tables without payloads, replaced atomically per drive (or other key).
 
+Tables are not partitioned on disk: a folder for each drive would be a file for each drive, and opening fifty thousand
+of them takes longer than any query may. Rows of a key are found through the statistics of the files, and small files
+are folded together every few commits; see docs/decisions/0017.
 Belongs here: replace, remove, read and connect. Does not belong here: what columns a table has, SQL that people
-type (sql), local copies (table_copies).
+type (sql).
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlparse
@@ -21,6 +25,10 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
 ATTEMPTS = 12
+FOLD_EVERY = 32  # commits
+FILE_BYTES = (
+    8 << 20
+)  # of a folded file: replacing the rows of one drive writes the file that they are in again
 LOG = "_delta_log"
 
 
@@ -32,20 +40,18 @@ class TableFacts(NamedTuple):
     files: int
     version: int
     schema: pa.Schema
-    partitioned_by: tuple[str, ...]
 
 
 class Tables:
-    """Delta tables under `<lake>/tables/<name>`, each partitioned by one column.
+    """Delta tables under `<lake>/tables/<name>`.
 
     Args:
         uri: folder, or `s3://bucket/prefix`, of the lake.
         options: storage options of deltalake.
-        copies: local folder for copies of tables that have very many files; None: always read the files themselves.
     """
 
-    def __init__(self, uri: str, options: Mapping[str, str], copies: Path | None = None) -> None:
-        self._uri, self._options, self._copies = uri.rstrip("/"), dict(options), copies
+    def __init__(self, uri: str, options: Mapping[str, str]) -> None:
+        self._uri, self._options = uri.rstrip("/"), dict(options)
 
     def path(self, name: str) -> str:
         return f"{self._uri}/tables/{name}"
@@ -64,7 +70,6 @@ class Tables:
                 write_deltalake(
                     self.path(name),
                     rows.slice(0, 0),
-                    partition_by=[key],
                     mode="ignore",
                     storage_options=self._options,
                 )
@@ -78,6 +83,16 @@ class Tables:
             )
 
         self._until_committed(name, write)
+        self._fold(name)
+
+    def _fold(self, name: str) -> None:
+        """Every few commits, join small files; whoever is in the way wins, there is a next time."""
+        from deltalake.exceptions import CommitFailedError
+
+        table = self._open(name)
+        if table is not None and table.version() % FOLD_EVERY == 0:
+            with suppress(CommitFailedError):
+                table.optimize.compact(target_size=FILE_BYTES)
 
     def remove(self, name: str, *, key: str, value: str) -> None:
         """Take the rows whose `key` is `value` out; safe beside other writers.
@@ -128,11 +143,10 @@ class Tables:
             return None
         added = pa.table(table.get_add_actions(flatten=True))
         rows = sum(count or 0 for count in added["num_records"].to_pylist())
-        keys = tuple(table.metadata().partition_columns)
-        return TableFacts(name, rows, added.num_rows, int(table.version()), _schema(table), keys)
+        return TableFacts(name, rows, added.num_rows, int(table.version()), _schema(table))
 
     def dataset(self, name: str) -> ds.Dataset | None:
-        """The table's files as an Arrow dataset: columns, rows and partitions are chosen before anything is read."""
+        """The table's files as an Arrow dataset: columns and rows are chosen before anything is read."""
         table = self._open(name)
         return None if table is None else table.to_pyarrow_dataset()
 
@@ -151,13 +165,10 @@ class Tables:
 
     def attach(self, connection: duckdb.DuckDBPyConnection, name: str) -> bool:
         """Make the table a view of `connection`; False where there is no such table."""
-        from resources.table_copies import attach_copy
-
         table = self._open(name)
         if table is None:
             return False
-        if self._copies is None or not attach_copy(connection, name, table, self._copies):
-            connection.register(name, table.to_pyarrow_dataset())
+        connection.register(name, table.to_pyarrow_dataset())
         return True
 
     def _open(self, name: str) -> Any | None:

@@ -19,7 +19,7 @@ from av_assets.production import ALL
 from partitions.drives import drives
 from resources.environment import environment
 from resources.lake import Lake
-from resources.maps import Maps, extract_rows
+from resources.maps import Maps, map_version
 from resources.weather import Weather, weather_version
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def changed_sources(
 ) -> dg.SensorResult | dg.SkipReason:
     """Remakes the map and the weather when their files are others than those they were made from."""
     now = {
-        "map_tiles": ("map_extract", sha256_json(extract_rows(maps.extracts()))),
+        "map_tiles": ("map_extract", map_version(maps)),
         "weather_observations": ("weather_files", sha256_json(weather_version(weather))),
     }
     asked = json.loads(context.cursor or "{}")

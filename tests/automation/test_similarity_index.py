@@ -215,3 +215,31 @@ def test_pictures_are_of_redacted_frames_that_passed(fleet: Fleet) -> None:
         assert picture is not None
         assert picture.size
     assert len(fleet.report()["sheet"]) == 6  # type: ignore[arg-type]
+
+
+def test_clips_are_asked_for_by_word_look_and_facts(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from av_assets import cli
+    from av_assets.cli_search import search, similar
+
+    found = fleet.embed("d1")
+    fleet.embed("d2")
+    fleet.tell("d2", "A cut-in at night in heavy rain.")
+    fleet._publish("pretrained_models", "all", None, "")
+    fleet.make()
+    monkeypatch.setattr(cli, "_lake", lambda: fleet.lake)
+    run = CliRunner()
+    said = json.loads(run.invoke(similar, ["d1/00002", "--limit", "3", "--json"]).stdout)
+    exact = [i for i in np.argsort(-(found @ found[2])) if i != 2]
+    assert [r["clip_id"] for r in said["results"] if r["drive"] == "d1"] == [
+        f"d1/{i:05d}" for i in exact if f"d1/{i:05d}" in {r["clip_id"] for r in said["results"]}
+    ]
+    said = json.loads(run.invoke(search, ["night rain", "--like", "d1/00000", "--json"]).stdout)
+    assert said["results"][0]["clip_id"] == "d2/00001"  # in both lists
+    assert said["results"][0]["parts"].keys() == {"text", "like"}
+    assert "descriptions only" in " ".join(said["remarks"])  # the model has no text half
+    shown = run.invoke(search, ["rain", "--sql", "max_level > 7"])
+    assert "emptied by filter max_level > 7" in shown.stdout
+    with pytest.raises(AvError, match="no column"):
+        run.invoke(search, ["rain", "--sql", "secret = 'x'"], catch_exceptions=False)

@@ -51,9 +51,9 @@ class TestGlue:
         assert table["Parameters"]["table_type"] == "DELTA"
         assert table["StorageDescriptor"]["Location"].endswith(lake.tables.path("clips"))
         assert "://" in table["StorageDescriptor"]["Location"]
-        assert [key["Name"] for key in table["PartitionKeys"]] == ["drive"]
+        assert table["PartitionKeys"] == []
         columns = {c["Name"]: c for c in table["StorageDescriptor"]["Columns"]}
-        assert set(columns) == set(CLIPS.names) - {"drive"}
+        assert set(columns) == set(CLIPS.names)
         assert (columns["start_ns"]["Type"], columns["light"]["Type"]) == ("bigint", "string")
         assert columns["max_decel_mps2"]["Comment"] == "strongest braking, >= 0"
 

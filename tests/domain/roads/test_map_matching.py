@@ -17,7 +17,7 @@ from av_assets.domain.roads.matching import OFF_ROAD, OUTSIDE, Matched, Matcher
 from av_assets.domain.roads.plane import METRES_A_DEGREE
 from av_assets.domain.roads.routes import Router
 from av_assets.domain.roads.traces import JUMP, NO_POSITION, smoothed, thinned
-from av_assets.domain.roads.viterbi import Chain
+from av_assets.domain.roads.viterbi import Chain, emission
 from av_assets.policies.roads import RoadsPolicy
 from tests.domain.roads.road_worlds import Point, World, drive, grid
 
@@ -101,6 +101,14 @@ def test_posteriors_are_those_of_all_paths_counted_one_by_one() -> None:
     for step, posterior in enumerate(chain.posteriors()):
         others = tuple(axis for axis in range(len(sizes)) if axis != step)
         np.testing.assert_allclose(posterior, weights.sum(axis=others) / weights.sum(), atol=1e-12)
+
+
+def test_emissions_are_normal() -> None:
+    from scipy.stats import norm
+
+    distance_m = np.linspace(0.0, 50.0, 11)
+    truth = norm.logpdf(distance_m, scale=POLICY.matching.sigma_m)
+    np.testing.assert_allclose(np.diff(emission(distance_m, POLICY.matching)), np.diff(truth))
 
 
 @pytest.mark.parametrize(("gap_s", "routes"), [(60.0, 1), (60.001, 2)])

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
-from av_assets import cli_catalog, cli_mining, cli_policies, cli_sequences
+from av_assets import cli_catalog, cli_mining, cli_policies, cli_search, cli_sequences
 from av_assets.cli_lake import open_instance, open_lake
 from av_assets.cli_logs import LOG_COMMANDS, json_option
 from av_assets.cli_view import COMMANDS as VIEW_COMMANDS
@@ -208,7 +208,7 @@ def demo(port: int, count: int | None, as_json: bool) -> None:
     sys.exit(0 if outcome.ok else 1)
 
 
-OF_SCENES = (cli_catalog, cli_sequences, cli_mining, cli_policies)
+OF_SCENES = (cli_catalog, cli_search, cli_sequences, cli_mining, cli_policies)
 for command in (*LOG_COMMANDS, *VIEW_COMMANDS, *(c for module in OF_SCENES for c in module.COMMANDS)):
     main.add_command(command)
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from av_assets.cli_lake import open_lake
 from av_assets.cli_logs import json_option
 from av_assets.domain.errors import AvError
 
 if TYPE_CHECKING:
-    from resources.lake import Lake
+    pass
 
 
 @click.command()
@@ -29,7 +30,7 @@ def mine(spec: Path, as_json: bool) -> None:
     from av_assets.mining import pools
     from av_assets.policies.mining import MiningPolicy, load_specs
 
-    policy, specs, lake = MiningPolicy.load(), load_specs(spec), _lake()
+    policy, specs, lake = MiningPolicy.load(), load_specs(spec), open_lake()
     labels = pools.automatic_labels(lake) if pools.uses_road_users(specs) else {}
     sifted = pools.sift_all(lake, specs, pools.catalogue(lake, labels), pools.training_drives(lake))
     evidence = pools.evidence_of(lake, pools.bundles_of(lake, sifted), policy)
@@ -50,7 +51,7 @@ def why_not(subject: str, asked: str, day: str | None, as_json: bool) -> None:
     """Why the drive or clip SUBJECT is not in a set: the first filter that removed it, with its numbers."""
     from av_assets.mining import pools
 
-    answers = pools.why_not(_lake(), subject, asked, day)
+    answers = pools.why_not(open_lake(), subject, asked, day)
     if as_json:
         click.echo(json.dumps([answer.to_json() for answer in answers]))
         return
@@ -66,7 +67,7 @@ def why_not(subject: str, asked: str, day: str | None, as_json: bool) -> None:
 @json_option
 def coverage(day: str | None, as_json: bool) -> None:
     """The coverage ledger: hours, kilometres, pairwise coverage, and what training has too little of."""
-    lake = _lake()
+    lake = open_lake()
     there = lake.partitions("coverage_ledgers")
     chosen = day or (there[-1] if there else None)
     if chosen is None or chosen not in there:
@@ -130,11 +131,3 @@ def _figure(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _lake() -> Lake:
-    from resources.environment import prepare
-    from resources.lake import Lake
-
-    here = prepare()
-    return Lake(uri=here.lake, scratch=str(here.scratch), endpoint=here.s3_endpoint)

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from av_assets.cli_lake import open_instance, open_lake
 from av_assets.cli_logs import json_option, path_argument
 from av_assets.domain.errors import AvError
 
@@ -33,7 +34,7 @@ def list_policies(as_json: bool) -> None:
     from resources.policies import rollout
     from resources.policy_versions import BACKTESTS, REPORT_FILE, latest, proposals
 
-    lake = _lake()
+    lake = open_lake()
     now = rollout(lake)
     active = [
         {
@@ -74,9 +75,9 @@ def show_policy(name: str, schema: bool) -> None:
         click.echo(json.dumps(model_of(kind).model_json_schema(), indent=1))
         return
     if kind == name:
-        held = active(_lake(), model_of(kind))
+        held = active(open_lake(), model_of(kind))
     else:
-        found = proposal(_lake(), name)
+        found = proposal(open_lake(), name)
         held = found.policy
         for note in found.notes:
             click.echo(f"# {note}")
@@ -100,7 +101,7 @@ def propose_policy(files: tuple[Path, ...], kind: str | None, by: str, as_json: 
         raise AvError(
             "no file was named", code="no_file", file=environment().policies, remedy="av policy propose FILE"
         )
-    lake, instance, keys = _lake(), _instance(), []
+    lake, instance, keys = open_lake(), open_instance(), []
     for file in chosen:
         named = kind or file.name.split(".")[0].split("-")[0]
         keys.append(propose(lake, named, file, by, time.time_ns()).key)
@@ -115,8 +116,8 @@ def backtest_policy(key: str, as_json: bool) -> None:
     """Replay a version on history beside the active one, in this process. Exit code 1 unless it passes."""
     from av_assets.reliability.trigger_policies import run_backtest
 
-    lake = _lake()
-    report, kinds = run_backtest(_definitions(), _instance(), lake, key)
+    lake = open_lake()
+    report, kinds = run_backtest(_definitions(), open_instance(), lake, key)
     if as_json:
         click.echo(json.dumps({**report, "by_kind": kinds}))
     else:
@@ -140,7 +141,7 @@ def activate_policy(kind: str, version: str, by: str, as_json: bool) -> None:
     from resources.activations import activate
     from resources.policies import rollout
 
-    lake = _lake()
+    lake = open_lake()
     record = activate(lake, kind, version, by, time.time_ns())
     dormant = rollout(lake).dormant
     if as_json:
@@ -159,7 +160,7 @@ def policy_history(kind: str, as_json: bool) -> None:
     from resources.policy_versions import history, model_of
 
     model_of(kind)
-    rows = history(_lake(), kind)
+    rows = history(open_lake(), kind)
     columns = ("number", "version", "how", "by", "at_ns", "previous", "backtest")
     if as_json:
         click.echo(json.dumps({"activations": rows}))
@@ -179,7 +180,7 @@ def adjudicate(files: tuple[Path, ...], truth: bool, by: str, as_json: bool) -> 
     from resources.adjudications import rows_of, scripted
     from resources.environment import environment
 
-    lake, now_ns = _lake(), time.time_ns()
+    lake, now_ns = open_lake(), time.time_ns()
     rows: list[dict[str, Any]] = [
         {"by": by, "at_ns": now_ns, **{k: v for k, v in row.items() if v not in (None, "")}}
         for file in files
@@ -204,7 +205,7 @@ def impact_of_policy(key: str, as_json: bool) -> None:
     """Activating a proposed version, e.g. events-1.1.0."""
     from av_assets.impact import of_policy
 
-    _preview(f"policy {key}", of_policy(_lake(), key), as_json)
+    _preview(f"policy {key}", of_policy(open_lake(), key), as_json)
 
 
 @impact.command("map")
@@ -214,7 +215,7 @@ def impact_of_map(bbox: str | None, as_json: bool) -> None:
     """Another map of an area."""
     from av_assets.impact import of_map
 
-    _preview(f"map {bbox or ''}".rstrip(), of_map(_definitions(), _lake(), _box(bbox)), as_json)
+    _preview(f"map {bbox or ''}".rstrip(), of_map(_definitions(), open_lake(), _box(bbox)), as_json)
 
 
 @impact.command("code")
@@ -224,7 +225,7 @@ def impact_of_code(asset: str, as_json: bool) -> None:
     """Another code version of ASSET: all of its partitions."""
     from av_assets.impact import of_asset
 
-    _preview(f"code {asset}", of_asset(_definitions(), _lake(), asset), as_json)
+    _preview(f"code {asset}", of_asset(_definitions(), open_lake(), asset), as_json)
 
 
 @impact.command("asset")
@@ -235,7 +236,7 @@ def impact_of_asset(asset: str, drives: tuple[str, ...], as_json: bool) -> None:
     """Other bytes of ASSET for the named drives (or other partitions)."""
     from av_assets.impact import of_asset
 
-    _preview(f"asset {asset}", of_asset(_definitions(), _lake(), asset, drives), as_json)
+    _preview(f"asset {asset}", of_asset(_definitions(), open_lake(), asset, drives), as_json)
 
 
 COMMANDS = (policy, adjudicate, impact)
@@ -244,7 +245,7 @@ COMMANDS = (policy, adjudicate, impact)
 def _preview(change: str, start: set[tuple[str, str]], as_json: bool) -> None:
     from av_assets.impact import preview, shown_seconds
 
-    found = preview(change, _definitions(), _lake(), _instance(), start)
+    found = preview(change, _definitions(), open_lake(), open_instance(), start)
     if as_json:
         click.echo(json.dumps(found.to_dict()))
         return
@@ -303,23 +304,3 @@ def _definitions() -> Any:
     from av_assets.definitions import defs
 
     return defs
-
-
-def _instance() -> Any:
-    import warnings
-
-    import dagster as dg
-
-    from resources.environment import prepare
-
-    warnings.filterwarnings("ignore", category=dg.BetaWarning)
-    prepare()
-    return dg.DagsterInstance.get()
-
-
-def _lake() -> Any:
-    from resources.environment import prepare
-    from resources.lake import Lake
-
-    here = prepare()
-    return Lake(uri=here.lake, scratch=str(here.scratch), endpoint=here.s3_endpoint)

@@ -52,11 +52,11 @@ COMMANDS = (similar, search)
 
 
 def _asked(words: str, like: str | None, sql: str | None, limit: int) -> tuple[Answer, list[str]]:
-    from av_assets.cli import _lake
+    from av_assets.cli_lake import open_lake
     from av_assets.domain.search.filters import parse_filter
 
     where = parse_filter(sql) if sql else None
-    return ask(_lake(), words, like, where, limit)
+    return ask(open_lake(), words, like, where, limit)
 
 
 def ask(

@@ -176,8 +176,8 @@ def each_drive(
 ) -> Iterator[dg.MaterializeResult]:
     """Make the asset for each drive of the run; a bad drive goes to quarantine and the others go on.
 
-    An input that is remade while the asset works is read again before the asset is reported: no report is older than
-    what it was made from, and sensors/conditions.py relies on that.
+    An input, a row or a policy that changes while the asset works is read again before the asset is reported: no report
+    is older than what it was made from, and sensors/conditions.py and sensors/outdated.py rely on that.
 
     Args:
         reads: assets read at the same drive.
@@ -195,12 +195,15 @@ def each_drive(
             require_passed(lake, above[asset])
         return above | {a: lake.require(a, ALL) for a in shared}
 
+    def basis(drive: str, inputs: Mapping[str, Manifest]) -> tuple[Mapping[str, Rows], list[Policy], MadeFrom]:
+        rows = read_rows(drive, inputs) if read_rows else {}
+        held = [*(policies(drive) if callable(policies) else policies), *gates]
+        return rows, held, lineage(list(inputs.values()), code_version(context), held, rows)
+
     def one(drive: str) -> Made:
         inputs = read(drive)
+        rows, held, made_from = basis(drive, inputs)
         for _ in range(ROUNDS):
-            rows = read_rows(drive, inputs) if read_rows else {}
-            held = [*(policies(drive) if callable(policies) else policies), *gates]
-            made_from = lineage(list(inputs.values()), code_version(context), held, rows)
             made = produce(
                 lake,
                 asset_name(context),
@@ -213,8 +216,10 @@ def each_drive(
                 context.run.run_id,
                 held,
             )
-            newest = read(drive)
-            if all(newest[asset].content == inputs[asset].content for asset in inputs):
+            newest, was = read(drive), made_from
+            same = all(newest[asset].content == inputs[asset].content for asset in inputs)
+            rows, held, made_from = basis(drive, newest)
+            if same and (made_from.rows, made_from.policies) == (was.rows, was.policies):
                 return made
             context.log.info(f"{drive}: an input changed meanwhile, made again")
             inputs = newest

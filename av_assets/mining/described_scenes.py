@@ -10,11 +10,13 @@ import dagster as dg
 
 from av_assets.gates import checked_drives
 from av_assets.policies.scenes import ScenesPolicy
-from av_assets.presentation import table
+from av_assets.presentation import pictures, table
 from av_assets.production import Work, each_drive
 from partitions.drives import BATCH, drives
 from resources.compute import LIGHT
+from resources.environment import environment
 from resources.lake import Lake
+from resources.registration import register_scenes
 from sensors.conditions import on_changed_content
 
 READS = ("event_windows", "enriched_clips", "drive_catalog", "auto_labels")
@@ -60,6 +62,7 @@ def _scenes(policy: ScenesPolicy, work: Work) -> str:
     import pyarrow.parquet as pq
 
     from av_assets.domain.scenes.rows import DriveRows, scene_rows
+    from av_assets.domain.viewing.drives import events_png
 
     def rows(asset: str, name: str) -> list[dict[str, Any]]:
         return pq.read_table(work.checkout(asset, name) / name).to_pylist()
@@ -78,6 +81,10 @@ def _scenes(policy: ScenesPolicy, work: Work) -> str:
     with work.watch("compute"):
         found = scene_rows(read, policy)
     work.write_table("scenes", found)
+    register_scenes(environment().scene_index, work.partition, found.to_pylist())
+    points = pq.read_table(work.checkout("enriched_clips", "matched.parquet") / "matched.parquet")
+    if (drawn := events_png(points, read.events, work.partition)) is not None:
+        (work.out / "events.png").write_bytes(drawn)
     return "" if found.num_rows else "no clip in this drive: no scene"
 
 
@@ -106,6 +113,7 @@ def _describe(lake: Lake, manifest: Any) -> dict[str, Any]:
         "dagster/uri": lake.tables.path("scenes"),
         "tags": dg.MetadataValue.json(dict(sorted(tags.items()))),
         "scenes": table(shown),
+        **pictures(lake, manifest, "events.png"),
     }
 
 

@@ -200,6 +200,7 @@ def _count(work: Work, policy: CoveragePolicy, rows: "pa.Table", training: set[s
 
     from av_assets.domain.mining.coverage_pictures import coverage_png
     from av_assets.domain.mining.reports import coverage_report, events_per_clip, ledgers, scoped
+    from av_assets.domain.viewing.drives import event_cells_png
     from av_assets.policies.mining import dump_specs
 
     events = events_per_clip(work.lake.tables.read("events"))
@@ -211,6 +212,8 @@ def _count(work: Work, policy: CoveragePolicy, rows: "pa.Table", training: set[s
     for scope, counted in cells.items():
         if counted.num_rows:
             (work.out / f"{scope}.png").write_bytes(coverage_png(counted, policy, scope))
+    if (drawn := event_cells_png(rows, events)) is not None:
+        (work.out / "event_cells.png").write_bytes(drawn)
     found = scoped(cells)
     day = pa.array([work.partition] * found.num_rows, pa.string())
     work.write_table("coverage", found.add_column(0, "day", day), key="day")
@@ -226,7 +229,7 @@ def _describe_coverage(lake: Lake, manifest: Manifest) -> dict[str, Any]:
         **{f"pairwise_coverage/{scope}": share for scope, share in report["pairwise"].items()},
         "gaps": len(report["gaps"]),
         "first_gaps": table(list(gaps)[:50]),
-        **pictures(lake, manifest, "fleet.png", "training.png"),
+        **pictures(lake, manifest, "fleet.png", "training.png", "event_cells.png"),
     }
 
 

@@ -63,12 +63,20 @@ def bundles(drive: str) -> dict[str, dict[str, pa.Table]]:
     context = pa.table(
         {"drive": [drive], "clip_id": [f"{drive}/00001"], "weather": ["rain"], "road_class": ["service"]}
     )
+    steps = range(100)
+    points = pa.table(
+        {
+            "ref_ns": [START + step * NS // 10 for step in steps],
+            "latitude_deg": [48.1 + step * 1e-5 for step in steps],
+            "longitude_deg": [11.5] * len(steps),
+        }
+    )
     labels = {"clip_id": pa.string(), "ref_ns": pa.int64(), "camera": pa.string(), "cls": pa.string()}
     labels |= dict.fromkeys(("x1", "y1", "x2", "y2", "occlusion", "distance_m"), pa.float32())
     masks = pa.table({"ref_ns": [START], "camera": ["camera_front"]})
     return {
         "event_windows": {"events": events(drive)},
-        "enriched_clips": {"clip_context": context},
+        "enriched_clips": {"clip_context": context, "matched": points},
         "drive_catalog": {"drives": pa.table({"drive": [drive], "weather": ["fog"]}), "clips": clips(drive)},
         "auto_labels": {"labels": pa.schema(labels).empty_table(), "drivable": masks},
     }
@@ -81,7 +89,7 @@ def publish(lake: Lake, drive: str) -> None:
                 pq.write_table(rows, folder / f"{name}.parquet")
             lake.publish(asset, drive, folder)
         for name, rows in tables.items():
-            if asset != "auto_labels":
+            if asset != "auto_labels" and name != "matched":
                 lake.tables.replace(name, rows, key="drive", value=drive)
 
 

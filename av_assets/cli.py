@@ -195,10 +195,12 @@ def up(port: int) -> None:
 def demo(port: int, count: int | None, as_json: bool) -> None:
     """Record sample drives, land them, and watch them become an evaluated model."""
     from av_assets.demo.run import run_demo
+    from av_assets.demo.world import write_world
     from av_assets.platform import Platform
     from resources.environment import prepare
 
     here = prepare()
+    write_world(here)
     with Platform(here, port) as platform:
         outcome = run_demo(here, platform, open_instance(), count)
         click.echo(json.dumps(outcome.to_dict()) if as_json else outcome.render())

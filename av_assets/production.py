@@ -195,7 +195,9 @@ def each_drive(
             require_passed(lake, above[asset])
         return above | {a: lake.require(a, ALL) for a in shared}
 
-    def basis(drive: str, inputs: Mapping[str, Manifest]) -> tuple[Mapping[str, Rows], list[Policy], MadeFrom]:
+    def basis(
+        drive: str, inputs: Mapping[str, Manifest]
+    ) -> tuple[Mapping[str, Rows], list[Policy], MadeFrom]:
         rows = read_rows(drive, inputs) if read_rows else {}
         held = [*(policies(drive) if callable(policies) else policies), *gates]
         return rows, held, lineage(list(inputs.values()), code_version(context), held, rows)

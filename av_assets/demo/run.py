@@ -17,8 +17,9 @@ from typing import Any
 
 import dagster as dg
 
-from av_assets.demo.summary import Outcome, read_json, sum_up
+from av_assets.demo.summary import Outcome, indexed, read_json, sum_up
 from av_assets.demo.watch import GOLDEN_WEEK, LEARNING, Watch
+from av_assets.demo.world import late_drives
 from av_assets.platform import Platform, folders_to_land, request_run
 from partitions.releases import release_id
 from resources.environment import Environment, extra_drives
@@ -26,8 +27,8 @@ from resources.lake import Lake
 from resources.landing import Landing
 
 ENDED = ("complete", "quarantined", "failed")
-LATE_SECONDS = 12.0
 REQUEST_WITHIN_S = 120.0
+MINING = ("coverage_ledgers", "scenario_candidates")
 
 
 def run_demo(
@@ -43,6 +44,7 @@ def run_demo(
         problems = [f"{s.id} {s.state}: {s.reason}" for s in watch.drives(expected) if s.state == "failed"]
         problems += _learn(platform, watch)
         problems += _drop_late(here, watch)
+        problems += _mine(here, platform, watch)
         problems += _ask_for_drift(platform, watch)
     return sum_up(lake, platform, watch, problems, started)
 
@@ -79,20 +81,6 @@ def _record(script: Any, rig: Path, landing: Path, truth: Path) -> None:
     made.rename(landing / script.drive)
 
 
-def late_drives() -> list[Any]:
-    """Two short drives of the week after: dropped while the platform runs, and new to the model that just learnt."""
-    from dataclasses import replace
-
-    from av_assets.domain.simulation.samples import sample_drives
-
-    fog = next(s for s in sample_drives() if s.weather == "fog")
-    ids = ("veh042-20250610t052000z", "veh042-20250610t061500z")
-    return [
-        replace(fog, drive=d, seconds=LATE_SECONDS, seed=fog.seed + 90 + n, events=())
-        for n, d in enumerate(ids)
-    ]
-
-
 def _drop_late(here: Environment, watch: Watch) -> list[str]:
     """Land them and wait: how long one takes from the landing area to its embeddings is what people ask first."""
     scripts = [s for s in late_drives() if not (Path(here.landing) / s.drive / "COMPLETE").exists()]
@@ -125,6 +113,20 @@ def _learn(platform: Platform, watch: Watch) -> list[str]:
     )
     watch.until(lambda: not watch.going_on(release), "learning")
     return [f"run {run_id} of {release} failed" for run_id in failed()]
+
+
+def _mine(here: Environment, platform: Platform, watch: Watch) -> list[str]:
+    """Judge the events by the script, and ask for today's coverage and candidates; the index follows by itself."""
+    from resources.adjudications import adjudicate, scripted
+
+    adjudicate(watch.lake, scripted(watch.lake, here.truth))
+    wanted = set(watch.lake.partitions("clip_embeddings"))
+    watch.until(lambda: wanted <= indexed(watch.lake), "similarity_index")
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
+    run_id = request_run(platform.url, MINING, today)
+    watch.until(lambda: watch.ended(run_id), "scenario_candidates")
+    done = watch.instance.get_run_by_id(run_id)
+    return [] if done and done.status == dg.DagsterRunStatus.SUCCESS else [f"mining failed: run {run_id}"]
 
 
 def _ask_for_drift(platform: Platform, watch: Watch) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 from av_assets.demo.watch import GOLDEN_WEEK, Watch
 from av_assets.drives import DriveState
 from av_assets.platform import Platform
+from av_assets.production import ALL
 from resources.lake import Lake
 
 
@@ -69,6 +70,7 @@ def sum_up(lake: Lake, platform: Platform, watch: Watch, problems: list[str], st
         "regions redacted": _regions(redactions),
         "sync residual p95": _worst_residual(lake, states),
         "events": "none" if events is None else _events(events.to_pylist()),
+        **_mined(lake),
         "verified labels": f"{sum(r.get('labels', 0) for r in labels):,}",
         "golden dataset": f"{golden['version'][:12]} ({len(golden['members'])} drives)" if golden else "none",
     }
@@ -82,6 +84,25 @@ def sum_up(lake: Lake, platform: Platform, watch: Watch, problems: list[str], st
         report=report,
         drift=_drift(lake, drift),
     )
+
+
+def indexed(lake: Lake) -> set[str]:
+    """Drives whose clips the newest similarity index holds."""
+    return set(read_json(lake, "similarity_index", ALL, "members.json"))
+
+
+def _mined(lake: Lake) -> dict[str, str]:
+    """Scenes, what is in the index, what was chosen for labelling, and how much of the domain was driven."""
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
+    scenes, candidates = lake.tables.read("scenes"), lake.tables.read("candidates", [("day", "=", today)])
+    index = read_json(lake, "similarity_index", ALL, "report.json")
+    pairs = read_json(lake, "coverage_ledgers", today, "coverage.json").get("pairwise", {})
+    return {
+        "scenes": "none" if scenes is None else f"{scenes.num_rows} described",
+        "similarity index": f"{len(indexed(lake))} drives, {index.get('rows', 0)} vectors",
+        "mined for labelling": "none" if candidates is None else f"{candidates.num_rows} clips",
+        "pairwise coverage": ", ".join(f"{scope} {share}" for scope, share in pairs.items()) or "none",
+    }
 
 
 def _drift(lake: Lake, report: dict[str, Any]) -> str:

@@ -18,7 +18,10 @@ from sensors.conditions import on_changed_content
 
 @dg.asset(
     partitions_def=drives,
-    deps=["synced_shards"],
+    deps=[
+        "synced_shards",
+        "drive_catalog",
+    ],  # the catalog says where the drive was, and so which numbers hold for it
     automation_condition=on_changed_content,
     output_required=False,
     backfill_policy=BATCH,

@@ -345,7 +345,7 @@ class TestActivatedPolicies:
         assert activated() == sorted(WEST)
 
     def test_numbers_of_a_region_need_the_catalog_first(self) -> None:
-        """Where a drive went is known from the catalog: events that are found before it would stay with other numbers."""
+        """The catalog knows where a drive went: events that are found before it would stay with other numbers."""
         assert dg.AssetKey("drive_catalog") in event_windows.dependency_keys
 
     def test_an_active_version_that_was_tampered_with_stops_the_look(

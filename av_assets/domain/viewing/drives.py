@@ -92,13 +92,19 @@ def _apart(cells: Mapping[str, int]) -> list[dict[str, int]]:
 
 
 def roads_near(graph: RoadGraph, box: tuple[float, float, float, float]) -> list[Line]:
-    """Shapes of the segments with a point inside the box (west, east, south, north in degrees), widened a little."""
+    """Shapes of the segments that reach into the box (west, east, south, north in degrees), widened a little."""
+    if not graph.segments:
+        return []
     west, east, south, north = box
+    first = graph.shape_at[:-1]
     lon, lat = graph.shape_lon_deg, graph.shape_lat_deg
-    inside = (lon >= west - _REACH_DEG) & (lon <= east + _REACH_DEG)
-    inside &= (lat >= south - _REACH_DEG) & (lat <= north + _REACH_DEG)
-    segment = np.repeat(np.arange(graph.segments), np.diff(graph.shape_at))
-    near = np.unique(segment[inside])[:MAX_ROADS]
+    reaches = (np.minimum.reduceat(lon, first) <= east + _REACH_DEG) & (
+        np.maximum.reduceat(lon, first) >= west - _REACH_DEG
+    )
+    reaches &= (np.minimum.reduceat(lat, first) <= north + _REACH_DEG) & (
+        np.maximum.reduceat(lat, first) >= south - _REACH_DEG
+    )
+    near = np.flatnonzero(reaches)[:MAX_ROADS]
     spans = [(int(graph.shape_at[i]), int(graph.shape_at[i + 1])) for i in near]
     return [list(zip(lon[a:b].tolist(), lat[a:b].tolist(), strict=True)) for a, b in spans if b - a > 1]
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import h3
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 
+from av_assets.domain.viewing.drives import event_cells_png, events_png, matched_png, roads_near
 from av_assets.domain.viewing.maps import CellMap, RouteMap, cells_png, route_png
 
 WAY = np.linspace(0, 0.004, 40)
@@ -57,3 +60,40 @@ def test_one_position_and_a_way_across_the_antimeridian_have_maps() -> None:
     east = np.concatenate([179.999 + WAY[:9] / 4, -179.999 + WAY[:9] / 4])
     across = route_png(RouteMap(np.full(18, 10.0), east))
     assert coloured(across) > 150  # a way around the world would be a few dots far apart
+
+
+def points(lat: np.ndarray, lon: np.ndarray) -> pa.Table:
+    times = pa.array(np.arange(len(lat), dtype=np.int64) * 100_000_000)
+    return pa.table(
+        {"ref_ns": times, "latitude_deg": lat, "longitude_deg": lon, "distance_m": np.full(len(lat), 2.0)}
+    )
+
+
+def test_events_stand_where_they_began() -> None:
+    table = points(53.5 + WAY, 10 + WAY)
+    begin, end = ({"kind": "turn", "start_ns": ns} for ns in (0, 39 * 100_000_000))
+    assert events_png(table, [begin], "a") != events_png(table, [end], "a")
+    nowhere = np.full(3, np.nan)
+    assert events_png(points(nowhere, nowhere), [begin], "a") is None
+    assert matched_png(points(nowhere, nowhere), None, "a") is None
+
+
+def test_roads_far_from_the_way_are_left_out() -> None:
+    near, far = [(9.99, 53.5), (10.01, 53.5)], [(11.0, 54.0), (11.1, 54.0)]
+    graph = SimpleNamespace(
+        segments=2,
+        shape_at=np.array([0, 2, 4]),
+        shape_lon_deg=np.array([p[0] for p in near + far]),
+        shape_lat_deg=np.array([p[1] for p in near + far]),
+    )
+    assert roads_near(graph, (9.995, 10.005, 53.499, 53.501)) == [near]  # type: ignore[arg-type]
+    assert matched_png(points(53.5 + WAY / 9, 10 + WAY), graph, "a") is not None  # type: ignore[arg-type]
+
+
+def test_cells_of_the_place_with_most_events_are_shown() -> None:
+    here, there = h3.latlng_to_cell(53.5, 10, 9), h3.latlng_to_cell(48.1, 11.5, 9)
+    clips = pa.table({"clip_id": ["a", "b", "c", "d"], "h3_cell": [here, here, there, None]})
+    both = event_cells_png(clips, {"a": 2, "b": 1, "c": 1, "d": 9})
+    assert coloured(both) > 1000
+    assert event_cells_png(clips, {"d": 3}) is None
+    assert event_cells_png(clips, {"a": 3}) != both  # the title says that there is another place

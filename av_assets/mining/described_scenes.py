@@ -12,6 +12,7 @@ from av_assets.gates import checked_drives
 from av_assets.policies.scenes import ScenesPolicy
 from av_assets.presentation import pictures, table
 from av_assets.production import Work, each_drive
+from av_assets.tables_metadata import table_metadata
 from partitions.drives import BATCH, drives
 from resources.compute import LIGHT
 from resources.environment import environment
@@ -105,12 +106,13 @@ def _rows(lake: Lake, asset: str, drive: str, name: str = "scenes") -> list[dict
 
 
 def _describe(lake: Lake, manifest: Any) -> dict[str, Any]:
+    from av_assets.domain.scenes.rows import SCENES
+
     rows = _rows(lake, manifest.asset, manifest.partition)
     shown = ({"scene": r["scene_id"], "s": _seconds(r), "description": r["description"]} for r in rows)
     tags = Counter(tag for row in rows for tag in row["tags"])
     return {
-        "dagster/row_count": len(rows),
-        "dagster/uri": lake.tables.path("scenes"),
+        **table_metadata(SCENES, uri=lake.tables.path("scenes"), rows=len(rows)),
         "tags": dg.MetadataValue.json(dict(sorted(tags.items()))),
         "scenes": table(shown),
         **pictures(lake, manifest, "events.png"),

@@ -9,6 +9,7 @@ import dagster as dg
 from av_assets.policies.events import EventsPolicy
 from av_assets.presentation import table
 from av_assets.production import Work, each_drive
+from av_assets.tables_metadata import table_metadata
 from partitions.drives import BATCH, drives
 from resources.compute import CPU
 from resources.lake import Lake
@@ -59,13 +60,14 @@ def _describe(lake: Lake, manifest: Any) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = pq.read_table(pa.BufferReader(lake.read_bytes(manifest, "events.parquet"))).to_pylist()
+    events = pq.read_table(pa.BufferReader(lake.read_bytes(manifest, "events.parquet")))
+    rows = events.to_pylist()
     shown = [
         {k: str(r[k]) for k in ("kind", "level", "clip_id", "start_ns", "end_ns", "peak", "tags")}
         for r in rows
     ]
     return {
-        "dagster/row_count": len(rows),
+        **table_metadata(events.schema, uri=lake.tables.path("events"), rows=len(rows)),
         "kinds": dg.MetadataValue.json(dict(sorted(Counter(r["kind"] for r in rows).items()))),
         "events": table(shown),
     }

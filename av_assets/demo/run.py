@@ -120,8 +120,8 @@ def _mine(here: Environment, platform: Platform, watch: Watch) -> list[str]:
     from resources.adjudications import adjudicate, scripted
 
     adjudicate(watch.lake, scripted(watch.lake, here.truth))
-    wanted = set(watch.lake.partitions("clip_embeddings"))
-    watch.until(lambda: wanted <= indexed(watch.lake), "similarity_index")
+    seen = {d for d in watch.expected if (m := watch.lake.manifest("clip_embeddings", d)) and not m.note}
+    watch.until(lambda: seen <= indexed(watch.lake), "similarity_index")
     today = datetime.now(UTC).strftime("%Y-%m-%d")
     run_id = request_run(platform.url, MINING, today)
     watch.until(lambda: watch.ended(run_id), "scenario_candidates")

@@ -96,13 +96,20 @@ def _mined(lake: Lake) -> dict[str, str]:
     today = datetime.now(UTC).strftime("%Y-%m-%d")
     scenes, candidates = lake.tables.read("scenes"), lake.tables.read("candidates", [("day", "=", today)])
     index = read_json(lake, "similarity_index", ALL, "report.json")
-    pairs = read_json(lake, "coverage_ledgers", today, "coverage.json").get("pairwise", {})
+    coverage = read_json(lake, "coverage_ledgers", today, "coverage.json")
     return {
         "scenes": "none" if scenes is None else f"{scenes.num_rows} described",
         "similarity index": f"{len(indexed(lake))} drives, {index.get('rows', 0)} vectors",
         "mined for labelling": "none" if candidates is None else f"{candidates.num_rows} clips",
-        "pairwise coverage": ", ".join(f"{scope} {share}" for scope, share in pairs.items()) or "none",
+        "operational domain": _driven(coverage),
     }
+
+
+def _driven(coverage: dict[str, Any]) -> str:
+    if not coverage:
+        return "none"
+    share, hours = coverage["pairwise"]["fleet"] or 0.0, coverage["policy"]["min_hours"]
+    return f"{share:.0%} of the pairs of values driven for {hours} h, {len(coverage['gaps'])} gaps"
 
 
 def _drift(lake: Lake, report: dict[str, Any]) -> str:

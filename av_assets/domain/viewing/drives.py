@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from av_assets.domain.roads.graph import RoadGraph
 
 MAX_ROADS = 3000
+MAX_PLACES = 6
 _REACH_DEG = 0.004  # roads this far around the way are shown: 450 m to the north
 _MAX_DOTS = 4000
 
@@ -73,12 +74,18 @@ def event_cells_png(clips: pa.Table, events: Mapping[str, int]) -> bytes | None:
     for clip, cell in zip(clips["clip_id"].to_pylist(), clips["h3_cell"].to_pylist(), strict=True):
         if cell is not None and events.get(clip):
             cells[cell] += events[clip]
-    regions = _apart(cells)
-    # Cities far from each other on one map would be dots: the one with most events is shown.
-    shown = max(regions, key=lambda group: (sum(group.values()), sorted(group)), default={})
-    rest = len(regions) - 1
-    title = f"events by cell; {rest} more places are not shown" if rest > 0 else "events by cell"
-    return cells_png(CellMap({cell: float(count) for cell, count in shown.items()}, "events", title=title))
+    # Cities far from each other on one map would be dots: each has its own.
+    regions = sorted(_apart(cells), key=lambda group: (-sum(group.values()), sorted(group)))
+    rest = len(regions) - MAX_PLACES
+    titles = [f"{sum(group.values())} events" for group in regions[:MAX_PLACES]]
+    if rest > 0:
+        titles[-1] += f"; {rest} more places are not shown"
+    return cells_png(
+        [
+            CellMap({cell: float(count) for cell, count in group.items()}, "events", title=title)
+            for group, title in zip(regions, titles, strict=False)
+        ]
+    )
 
 
 def _apart(cells: Mapping[str, int]) -> list[dict[str, int]]:

@@ -22,6 +22,9 @@ Line = Sequence[tuple[float, float]]
 
 _MARGIN = 0.08
 _LEAST_M = 60.0
+_LEAST_OF_CELLS_M = 600.0
+_COLUMNS = 3
+_MARK_PT = 8.0
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
 
 
@@ -61,7 +64,8 @@ def route_png(route: RouteMap) -> bytes | None:
     if not known.any():
         return None
     lon, lat = route.longitude_deg[known], route.latitude_deg[known]
-    figure, axes, plain = _axes(lon, lat, route.title)
+    figure = _figure(7.5, 6.0)
+    axes, plain = _axes(figure, (1, 1, 1), lon, lat, route.title, _LEAST_M)
     _roads(axes, route.roads, plain)
     shade = route.colour[known] if route.colour is not None else None
     if shade is None:
@@ -73,45 +77,85 @@ def route_png(route: RouteMap) -> bytes | None:
         places = np.array([(x, y) for x, y, k in route.events if k == kind])
         colour = _COLOURS[number % len(_COLOURS)]
         axes.scatter(
-            places[:, 0], places[:, 1], s=70, marker="v", transform=plain, zorder=4, color=colour,
-            edgecolor="white", label=kind,
+            places[:, 0], places[:, 1], s=70, marker="v", transform=_raised(figure, axes, plain, number), zorder=4,
+            color=colour, edgecolor="white", label=kind,
         )  # fmt: skip
     if route.events:
         axes.legend(loc="upper left", fontsize=8)
     return _png(figure)
 
 
-def cells_png(shown: CellMap) -> bytes | None:
-    """PNG of coloured H3 cells; None where there is no cell."""
-    if not shown.cells:
-        return None
-    import h3
-    from matplotlib.collections import PolyCollection
+def _raised(figure: Any, axes: Any, plain: Any, row: int) -> Any:
+    """A row of marks above the way for each kind: kinds that happen at one place would hide each other."""
+    from matplotlib.transforms import ScaledTranslation
 
-    rings = [[(lon, lat) for lat, lon in h3.cell_to_boundary(cell)] for cell in sorted(shown.cells)]
-    corners = np.concatenate([np.asarray(ring) for ring in rings])
-    figure, axes, plain = _axes(corners[:, 0], corners[:, 1], shown.title)
-    _roads(axes, shown.roads, plain)
-    projected = [axes.projection.transform_points(plain, *np.asarray(ring).T)[:, :2] for ring in rings]
-    values = np.array([shown.cells[cell] for cell in sorted(shown.cells)])
-    drawn = PolyCollection(projected, array=values, cmap="magma_r", alpha=0.75, edgecolor="white", zorder=3)
-    axes.add_collection(drawn)
-    figure.colorbar(drawn, ax=axes, shrink=0.7, label=shown.value_name)
+    points = _MARK_PT * (row + 0.5)
+    return plain._as_mpl_transform(axes) + ScaledTranslation(0.0, points / 72, figure.dpi_scale_trans)
+
+
+def cells_png(places: Sequence[CellMap]) -> bytes | None:
+    """PNG of coloured H3 cells, a panel for each place, all in one scale; None where there is no cell."""
+    shown = [place for place in places if place.cells]
+    if not shown:
+        return None
+    from matplotlib.colors import Normalize
+
+    values = [value for place in shown for value in place.cells.values()]
+    scale = Normalize(min(0.0, *values), max(values))
+    columns = min(len(shown), _COLUMNS)
+    rows = -(-len(shown) // columns)
+    figure = _figure(1.5 + 4.5 * columns, 4.2 * rows)
+    drawn = [
+        _cells(figure, (rows, columns, number), place, scale) for number, place in enumerate(shown, start=1)
+    ]
+    figure.colorbar(drawn[0], ax=figure.axes, shrink=0.7, label=shown[0].value_name)
     return _png(figure)
 
 
-def _axes(lon: NDArray[np.float64], lat: NDArray[np.float64], title: str) -> tuple[Any, Any, Any]:
-    import cartopy.crs as ccrs
+def _cells(figure: Any, position: tuple[int, int, int], place: CellMap, scale: Any) -> Any:
+    import h3
+    from matplotlib.collections import PolyCollection
+
+    rings = [[(lon, lat) for lat, lon in h3.cell_to_boundary(cell)] for cell in sorted(place.cells)]
+    corners = np.concatenate([np.asarray(ring) for ring in rings])
+    axes, plain = _axes(figure, position, corners[:, 0], corners[:, 1], place.title, _LEAST_OF_CELLS_M)
+    _roads(axes, place.roads, plain)
+    projected = [axes.projection.transform_points(plain, *np.asarray(ring).T)[:, :2] for ring in rings]
+    values = np.array([place.cells[cell] for cell in sorted(place.cells)])
+    drawn = PolyCollection(
+        projected, array=values, norm=scale, cmap="magma_r", alpha=0.75, edgecolor="white", zorder=3
+    )
+    axes.add_collection(drawn)
+    for ring, value in zip(projected, values, strict=True):
+        axes.text(
+            *ring.mean(axis=0), f"{value:g}", ha="center", va="center", fontsize=8, zorder=5, clip_on=True
+        )
+    return drawn
+
+
+def _figure(width_in: float, height_in: float) -> Any:
     from matplotlib.figure import Figure
+
+    return Figure(figsize=(width_in, height_in), dpi=110, layout="constrained")
+
+
+def _axes(
+    figure: Any,
+    position: tuple[int, int, int],
+    lon: NDArray[np.float64],
+    lat: NDArray[np.float64],
+    title: str,
+    least_m: float,
+) -> tuple[Any, Any]:
+    import cartopy.crs as ccrs
 
     middle_lon, middle_lat = _middle(lon), float((lat.min() + lat.max()) / 2)
     projection = ccrs.TransverseMercator(central_longitude=middle_lon, central_latitude=middle_lat)
     plain = ccrs.PlateCarree()
-    figure = Figure(figsize=(7.5, 6.0), dpi=110, layout="constrained")
-    axes: Any = figure.add_subplot(projection=projection)
+    axes: Any = figure.add_subplot(*position, projection=projection)
     points = projection.transform_points(plain, lon, lat)[:, :2]
     low, high = points.min(axis=0), points.max(axis=0)
-    reach = max(float((high - low).max()) / 2 * (1 + _MARGIN), _LEAST_M)
+    reach = max(float((high - low).max()) / 2 * (1 + _MARGIN), least_m)
     middle = (low + high) / 2
     axes.set_xlim(middle[0] - reach, middle[0] + reach)
     axes.set_ylim(middle[1] - reach, middle[1] + reach)
@@ -121,7 +165,7 @@ def _axes(lon: NDArray[np.float64], lat: NDArray[np.float64], title: str) -> tup
     if title:
         axes.set_title(title, fontsize=10)
     _scale_bar(axes, middle - reach * 0.9, reach)
-    return figure, axes, plain
+    return axes, plain
 
 
 def _middle(lon: NDArray[np.float64]) -> float:

@@ -38,7 +38,7 @@ def test_a_way_is_drawn_and_its_events_on_it() -> None:
 def test_without_a_position_there_is_no_map() -> None:
     nothing = np.full(5, np.nan)
     assert route_png(RouteMap(nothing, nothing)) is None
-    assert cells_png(CellMap({}, "events")) is None
+    assert cells_png([CellMap({}, "events")]) is None
 
 
 def test_unknown_positions_are_left_out() -> None:
@@ -50,7 +50,7 @@ def test_unknown_positions_are_left_out() -> None:
 def test_the_same_map_is_the_same_picture() -> None:
     cells = {cell: float(i) for i, cell in enumerate(sorted(h3.grid_disk(h3.latlng_to_cell(53.5, 10, 9), 1)))}
     shown = CellMap(cells, "events per hour", ROADS, "events")
-    assert cells_png(shown) == cells_png(shown)
+    assert cells_png([shown]) == cells_png([shown])
     route = RouteMap(53.5 + WAY, 10 + WAY, 10 * WAY, "speed, m/s")
     assert route_png(route) == route_png(route)
 
@@ -96,4 +96,4 @@ def test_cells_of_the_place_with_most_events_are_shown() -> None:
     both = event_cells_png(clips, {"a": 2, "b": 1, "c": 1, "d": 9})
     assert coloured(both) > 1000
     assert event_cells_png(clips, {"d": 3}) is None
-    assert event_cells_png(clips, {"a": 3}) != both  # the title says that there is another place
+    assert event_cells_png(clips, {"a": 3}) != both  # one place less

@@ -89,13 +89,22 @@ def event_cells_png(clips: pa.Table, events: Mapping[str, int]) -> bytes | None:
 
 
 def _apart(cells: Mapping[str, int]) -> list[dict[str, int]]:
-    """Cells grouped by their parent of a county's size (H3 resolution 4, about 45 km across)."""
+    """Cells grouped by place: their parents of a county's size (H3 resolution 4, 45 km across), neighbours joined."""
     import h3
 
     groups: dict[str, dict[str, int]] = {}
     for cell, count in cells.items():
         groups.setdefault(h3.cell_to_parent(cell, 4), {})[cell] = count
-    return list(groups.values())
+    places = []
+    while groups:
+        place: dict[str, int] = {}
+        edge = {min(groups)}
+        while edge:
+            parent = edge.pop()
+            place |= groups.pop(parent)
+            edge |= groups.keys() & set(h3.grid_disk(parent, 1))
+        places.append(place)
+    return places
 
 
 def roads_near(graph: RoadGraph, box: tuple[float, float, float, float]) -> list[Line]:

@@ -24,6 +24,7 @@ _MARGIN = 0.08
 _LEAST_M = 60.0
 _LEAST_OF_CELLS_M = 600.0
 _COLUMNS = 3
+_DARK = 0.55  # share of the scale from which black letters cannot be read
 _MARK_PT = 8.0
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
 
@@ -127,9 +128,8 @@ def _cells(figure: Any, position: tuple[int, int, int], place: CellMap, scale: A
     )
     axes.add_collection(drawn)
     for ring, value in zip(projected, values, strict=True):
-        axes.text(
-            *ring.mean(axis=0), f"{value:g}", ha="center", va="center", fontsize=8, zorder=5, clip_on=True
-        )
+        ink = "white" if scale(value) > _DARK else "black"
+        axes.text(*ring.mean(axis=0), f"{value:g}", ha="center", va="center", fontsize=8, zorder=5, color=ink)
     return drawn
 
 

@@ -35,7 +35,7 @@ PIECES: dict[str, Callable[[Settings, Say], list[Figure]]] = {
     "load": loading.run,
     "memory": loading.memory,
 }
-USUAL = ("ingest", "sync", "front", "dagster", "load")
+USUAL = ("ingest", "sync", "front", "dagster", "load", "catalog", "fleet", "search")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

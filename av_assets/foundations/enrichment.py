@@ -11,6 +11,7 @@ import dagster as dg
 from av_assets.domain.errors import EvidenceError, TransientError
 from av_assets.domain.evidence.manifest import Manifest
 from av_assets.gates import checked_drives
+from av_assets.policies.catalog import CatalogPolicy
 from av_assets.policies.context import ContextPolicy
 from av_assets.policies.roads import RoadsPolicy
 from av_assets.presentation import pictures, table
@@ -114,7 +115,7 @@ def enriched_clips(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg
         context,
         lake,
         ["synced_shards"],
-        [policy, roads],
+        [policy, roads, CatalogPolicy.load()],
         partial(_enrich, policy, roads),
         _describe,
         guarded=["synced_shards"],
@@ -162,7 +163,7 @@ def _positions(lake: Lake, drive: str, shards: Manifest) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from av_assets.domain.context.clips import clips_of_points, read_clips
+    from av_assets.domain.context.clips import cleaned, clips_of_points, read_clips
 
     made = lake.manifest("enriched_clips", drive)
     if made is not None and shards.digest in made.made_from.inputs.values():
@@ -170,13 +171,13 @@ def _positions(lake: Lake, drive: str, shards: Manifest) -> Any:
             return clips_of_points(pq.read_table(pa.BufferReader(lake.read_bytes(made, POINTS))))
     with lake.workdir() as folder:
         checkout = lake.checkout(shards, folder, "clips/*")
-        return read_clips(list((checkout / "clips").glob("*.parquet")))
+        return cleaned(read_clips(list((checkout / "clips").glob("*.parquet"))), CatalogPolicy.load())
 
 
 def _enrich(policy: ContextPolicy, roads: RoadsPolicy, work: Work) -> str:
     import pyarrow.parquet as pq
 
-    from av_assets.domain.context.clips import moments, read_clips
+    from av_assets.domain.context.clips import cleaned, moments, read_clips
     from av_assets.domain.context.evidence import conflict, evidence
     from av_assets.domain.context.rows import context_report, context_rows, note_of, report_json
     from av_assets.domain.context.weather import observations_from, weather_at
@@ -186,7 +187,7 @@ def _enrich(policy: ContextPolicy, roads: RoadsPolicy, work: Work) -> str:
 
     wanted = (*policy.evidence.wiper_signals, *policy.evidence.rain_sensor_signals)
     shards = work.checkout("synced_shards", "clips/*") / "clips"
-    clips = read_clips(sorted(shards.glob("*.parquet")), wanted)
+    clips = cleaned(read_clips(sorted(shards.glob("*.parquet")), wanted), CatalogPolicy.load())
     tracks = [clip.track() for clip in clips]
     start_ns = next((int(clip.ref_ns[0]) for clip in clips if len(clip.ref_ns)), None)
     with work.watch("match"):

@@ -23,18 +23,18 @@ from tests.resources.conftest import s3_endpoint as s3_endpoint
 TIMEOUT_S = 400
 _FETCH = """
 import dagster as dg
-from av_assets.cli import _instance
+from av_assets.cli_lake import open_instance
 from av_assets.definitions import defs
 job = defs.resolve_implicit_global_asset_job_def()
-job.execute_in_process(instance=_instance(), asset_selection=[dg.AssetKey("pretrained_models")])
+job.execute_in_process(instance=open_instance(), asset_selection=[dg.AssetKey("pretrained_models")])
 """
 _RANGE = """
 import json, sys
 import dagster as dg
-from av_assets.cli import _instance
+from av_assets.cli_lake import open_instance
 from av_assets.definitions import defs
 drives, assets = json.loads(sys.argv[1])
-instance = _instance()
+instance = open_instance()
 instance.add_dynamic_partitions("drive", drives)
 ends = ("dagster/asset_partition_range_start", drives[0]), ("dagster/asset_partition_range_end", drives[-1])
 result = defs.resolve_implicit_global_asset_job_def().execute_in_process(

@@ -41,7 +41,9 @@ def test_changed_content_under_the_same_id_is_quarantined_and_the_first_stays(
     drive = installation.many(["land", str(short_drive_folder), "--json"])[0]["drive"]
     ingest = ["backfill", drive, "--assets", "raw_logs", "--here"]
     installation.run(
-        "-c", f"from av_assets.cli import _instance; _instance().add_dynamic_partitions('drive', ['{drive}'])"
+        "-c",
+        "from av_assets.cli_lake import open_instance; "
+        f"open_instance().add_dynamic_partitions('drive', ['{drive}'])",
     )
     installation.av(*ingest)
     first = installation.lake.require("raw_logs", drive).content

@@ -26,7 +26,9 @@ def _equip(home: Path, equipped: Path, drive: Path, truth: Path) -> Installation
     (home / "truth").symlink_to(truth)
     made.av("land", str(drive))
     made.run(
-        "-c", f"from av_assets.cli import _instance; _instance().add_dynamic_partitions('drive', ['{DRIVE}'])"
+        "-c",
+        "from av_assets.cli_lake import open_instance; "
+        f"open_instance().add_dynamic_partitions('drive', ['{DRIVE}'])",
     )
     return made
 

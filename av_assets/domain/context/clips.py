@@ -5,7 +5,7 @@ Belongs here: reading clip files of synced_shards for context. Does not belong h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from av_assets.domain.catalog.positions import clean_positions
 from av_assets.domain.context.weather import Moments
 from av_assets.domain.roads.facts import ClipTrack
 from av_assets.domain.roads.tiles import Bounds
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from av_assets.domain.context.weather import Ints
     from av_assets.domain.geometry.transforms import Array
+    from av_assets.policies.catalog import CatalogPolicy
     from av_assets.policies.roads import RoadsPolicy
 
 LATITUDE, LONGITUDE = "latitude_deg", "longitude_deg"
@@ -56,6 +58,25 @@ class ContextClip:
 def read_clips(paths: Sequence[Path], wanted: Sequence[str] = ()) -> list[ContextClip]:
     """The clips in their order. `wanted` are names of signals, or how their names end after an underscore."""
     return [_read(path, wanted) for path in sorted(paths)]
+
+
+def cleaned(clips: Sequence[ContextClip], policy: CatalogPolicy) -> list[ContextClip]:
+    """The clips of a drive with the positions that the catalog keeps; those off the earth, at 0, 0 and of jumps of the
+    receiver are unknown."""
+    if not clips:
+        return []
+    times, latitude, longitude = (
+        np.concatenate([getattr(clip, name) for clip in clips])
+        for name in ("ref_ns", "latitude_deg", "longitude_deg")
+    )
+    kept = np.isin(times, clean_positions(times, latitude, longitude, policy).ns)
+    found, begin = [], 0
+    for clip in clips:
+        held = kept[begin : begin + len(clip.ref_ns)]
+        latitude, longitude = (np.where(held, v, np.nan) for v in (clip.latitude_deg, clip.longitude_deg))
+        found.append(replace(clip, latitude_deg=latitude, longitude_deg=longitude))
+        begin += len(clip.ref_ns)
+    return found
 
 
 def clips_of_points(points: pa.Table) -> list[ContextClip]:

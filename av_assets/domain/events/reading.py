@@ -91,7 +91,9 @@ def _read(path: Path) -> pa.Table:
 
 
 def _floats(column: pa.Array) -> Array:
-    return np.asarray(column.to_numpy(zero_copy_only=False), np.float64)
+    """NaN for whatever is no number, infinity included: no vehicle is that fast or that far away."""
+    values = np.asarray(column.to_numpy(zero_copy_only=False), np.float64)
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _tracks(ref_ns: Ns, column: pa.StructArray, radar: int) -> TrackRows:

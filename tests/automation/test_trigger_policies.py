@@ -515,7 +515,11 @@ def test_drives_in_quarantine_and_older_weeks_have_no_part(scene: Scene) -> None
 
 
 def test_the_commands_tell_what_the_assets_found(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("open_lake", scene.lake), ("open_instance", scene.instance), ("_definitions", scene.defs())):
+    for name, value in (
+        ("open_lake", scene.lake),
+        ("open_instance", scene.instance),
+        ("_definitions", scene.defs()),
+    ):
         monkeypatch.setattr(cli_policies, name, lambda value=value: value)
     commands = {command.name: command for command in cli_policies.COMMANDS}
 

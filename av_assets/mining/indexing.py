@@ -156,15 +156,20 @@ def _draw(work: Work, policy: IndexPolicy, index: Any) -> list[list[str]]:
     (work.out / "projection.png").write_bytes(projection(vectors_of(shown["vector"]), facts))
     sheet = []
     for row in index.sample(policy.sheet_queries, policy.seed).to_pylist():
-        near = index.near(row["vector"], 4 * policy.sheet_neighbours)
-        others = [n for n in near if n["clip_id"] != row["clip_id"]][: policy.sheet_neighbours]
-        sheet.append([{**row, "similarity": 1.0}, *others])
-    tiles = [
-        [Tile(f"{r['clip_id']}\n{r['camera']}  {r['similarity']:.3f}", _keyframe(work, r)) for r in line]
-        for line in sheet
-    ]
+        near = index.near(row["vector"], 16 * policy.sheet_neighbours)
+        sheet.append([{**row, "similarity": 1.0}, *_neighbours(row, near)[: policy.sheet_neighbours]])
+    tiles = [[Tile(_title(r), _keyframe(work, r)) for r in line] for line in sheet]
     (work.out / "neighbours.png").write_bytes(contact_sheet(tiles))
     return [[r["clip_id"] for r in line] for line in sheet]
+
+
+def _neighbours(row: dict[str, Any], near: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a clip, those of other drives first: that a clip looks like the next one of its drive is no news."""
+    best: dict[str, dict[str, Any]] = {}
+    for other in near:
+        if other["clip_id"] != row["clip_id"]:
+            best.setdefault(other["clip_id"], other)
+    return sorted(best.values(), key=lambda other: other["clip_id"].rsplit("/", 1)[0] == row["drive"])
 
 
 def _title(row: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Workflow 6: the moments of a drive that matter."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,8 @@ from resources.lake import Lake
 from resources.policies import policies_of_drives
 from sensors.conditions import on_changed_content
 
+REASONS = "reasons.json"
+
 
 @dg.asset(
     partitions_def=drives,
@@ -28,7 +31,7 @@ from sensors.conditions import on_changed_content
     backfill_policy=BATCH,
     op_tags=CPU.tags,
     pool=CPU.pool,
-    code_version="2",
+    code_version="3",
     kinds={"delta"},
 )
 def event_windows(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
@@ -51,6 +54,8 @@ def _detect(work: Work) -> str:
 
     clips = sorted((work.checkout("synced_shards", "clips/*") / "clips").glob("*.parquet"))
     events = detect_events(clips, work.policies[EventsPolicy.name])
+    reasons = json.loads((events.schema.metadata or {}).get(b"reasons", b"{}"))
+    (work.out / REASONS).write_text(json.dumps(reasons, sort_keys=True, indent=1) + "\n", "utf-8")
     drive = pa.array([work.partition] * events.num_rows, pa.string())
     work.write_table("events", events.add_column(0, "drive", drive).replace_schema_metadata(None))
     return "" if events.num_rows else "no event found"
@@ -68,6 +73,7 @@ def _describe(lake: Lake, manifest: Any) -> dict[str, Any]:
     ]
     return {
         **table_metadata(events.schema, uri=lake.tables.path("events"), rows=len(rows)),
+        "not looked for": dg.MetadataValue.json(json.loads(lake.read_bytes(manifest, REASONS))),
         "kinds": dg.MetadataValue.json(dict(sorted(Counter(r["kind"] for r in rows).items()))),
         "events": table(shown),
     }

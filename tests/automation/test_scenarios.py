@@ -62,7 +62,8 @@ def _fill_tables(lake: Lake, drive: str, clips: int, start_ns: int) -> None:
     rows = [
         {"drive": drive, "clip_id": f"{drive}/{n:05d}", "start_ns": start_ns + n * 5 * NS,
          "end_ns": start_ns + n * 5 * NS + 4_900_000_000, "frames": 50, "mean_speed_mps": 12.0, "light": light,
-         "sun_elevation_deg": 23.1 if light == "day" else -20.0, "camera_valid_share": 1.0}
+         "sun_elevation_deg": 23.1 if light == "day" else -20.0, "camera_valid_share": 1.0,
+         "sensor_health": 1.0}
         for n in range(clips)
     ]  # fmt: skip
     context = [
@@ -159,6 +160,8 @@ def test_candidates_come_with_their_funnel(lake: Lake, instance: dg.DagsterInsta
     assert funnel.num_rows == len(specs) * sum(CLIPS.values())
     empty = {one["name"]: one["empty"] for one in specs if one["empty"]}
     assert empty == {
+        "night-rain-cut-in": "where.occluded_pedestrians removed the last 4 of 11 clips after where.light 11 -> 8, "
+        "where.events 8 -> 4",
         "takeovers": "where.events removed the last 11 of 11 clips",
         "people-in-the-way": "where.pedestrians removed the last 5 of 11 clips after where.events 11 -> 5",
     }

@@ -51,13 +51,15 @@ def _heat_map(axes: Any, rows: list[dict[str, Any]], a: str, b: str, policy: Cov
     for row in rows:
         hours[ys.index(row[a]), xs.index(row[b])] += row["hours"]
     impossible = {frozenset(pair.items()) for pair in policy.impossible}
-    axes.imshow(np.log1p(hours / policy.min_hours), cmap="Greens", aspect="auto", vmin=0, vmax=np.log(50))
+    # A small fleet has colours too; what is short of the minimum is told by the ink.
+    full = max(float(hours.max()), policy.min_hours / 20)
+    axes.imshow(np.sqrt(hours / full), cmap="Greens", aspect="auto", vmin=0, vmax=1.6)
     for i, y in enumerate(ys):
         for j, x in enumerate(xs):
             expected = y in policy.values(a) and x in policy.values(b)
             never = frozenset({(a, y), (b, x)}) in impossible
             short = expected and not never and hours[i, j] < policy.min_hours
-            text = "cannot be" if never else f"{hours[i, j]:.2g}"
+            text = "cannot be" if never else f"{hours[i, j]:.2g}" if hours[i, j] else "-"
             axes.text(
                 j, i, text, ha="center", va="center", fontsize=9, color="#b02318" if short else "#222222"
             )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from av_assets.cli_logs import json_option
+from av_assets.cli_tables import print_table
 from av_assets.domain.errors import AvError
 
 if TYPE_CHECKING:
@@ -80,24 +81,23 @@ def _tables() -> Tables:
 
 
 def _print(answer: Answer) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     if not answer.rows.num_rows:
         return
     if answer.rows.column_names == ["explain_key", "explain_value"]:
         for text in answer.rows["explain_value"].to_pylist():
             click.echo(text)
         return
-    shown = Table(*answer.rows.column_names)
-    for row in answer.rows.to_pylist():
-        shown.add_row(*(_cell(value) for value in row.values()))
-    Console().print(shown)
+    cells = [[_cell(value) for value in column.to_pylist()] for column in answer.rows.columns]
+    print_table(answer.rows.column_names, list(zip(*cells, strict=True)))
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(map(_cell, value))
     return f"{len(value)} bytes" if isinstance(value, bytes) else str(value)
 
 

@@ -8,29 +8,31 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from av_assets.cli_lake import open_lake
 from av_assets.cli_logs import json_option
+from av_assets.cli_tables import print_table
 from av_assets.domain.errors import AvError
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command()
 @click.argument("spec", type=click.Path(path_type=Path))
 @json_option
 def mine(spec: Path, as_json: bool) -> None:
-    """Run the mining specs of the file SPEC on the lake now: what each filter took out, and the clips chosen."""
+    """Run mining specs on the lake now: what each filter took out, and the clips chosen.
+
+    SPEC is a YAML file with a list `specs`, each with a name, conditions (where, text, like, sequence) and a budget,
+    or - for the standard input. docs/mining.md lists the keys.
+    """
     from av_assets.domain.mining.pipeline import settle
     from av_assets.domain.mining.reports import report_of
     from av_assets.mining import pools
     from av_assets.policies.mining import MiningPolicy, load_specs
 
-    policy, specs, lake = MiningPolicy.load(), load_specs(spec), open_lake()
+    policy, specs, lake = MiningPolicy.load(), load_specs(_STDIN if str(spec) == "-" else spec), open_lake()
     labels = pools.automatic_labels(lake) if pools.uses_road_users(specs) else {}
     sifted = pools.sift_all(lake, specs, pools.catalogue(lake, labels), pools.training_drives(lake))
     evidence = pools.evidence_of(lake, pools.bundles_of(lake, sifted), policy)
@@ -81,7 +83,7 @@ def coverage(day: str | None, as_json: bool) -> None:
         click.echo(
             f"{scope}: {report['hours'][scope]:.3g} h, {report['km'][scope]:.3g} km, pairwise coverage {share:.1%}"
         )
-    _print_table(
+    print_table(
         ["gap", "hours in training", "hours driven", "clips", "remedy"],
         [
             [
@@ -93,38 +95,37 @@ def coverage(day: str | None, as_json: bool) -> None:
             ]
             for gap in report["gaps"][:30]
         ],
+        fold="gap",
     )
     click.echo(
         f"{len(report['gaps'])} gaps; specs for the first ones are in next_specs.yaml of coverage_ledgers"
     )
 
 
+_STDIN = Path("/dev/stdin")
+_PARTS = ("relevance", "rarity", "uncertainty", "disagreement")
 COMMANDS = (mine, why_not, coverage)
 
 
 def _print_mined(report: dict[str, Any], chosen: tuple[dict[str, Any], ...]) -> None:
     click.echo(f"{report['name']}: {report['chosen']} chosen")
-    stages = [[s["stage"], str(s["entered"]), str(s["removed"]), s["note"]] for s in report["stages"]]
-    _print_table(["filter", "in", "removed", "note"], stages)
+    stages = [
+        [s["stage"], str(s["entered"]), str(s["removed"]), s["note"]]
+        for s in report["stages"]
+        if s["removed"] or s["note"]
+    ]
+    if stages:
+        print_table(["filter", "in", "removed", "note"], stages, fold="note")
     if report["empty"]:
         click.echo(f"nothing is left: {report['empty']}")
         return
-    columns = ("rank", "clip_id", "score", "gain", "relevance", "rarity", "uncertainty", "disagreement")
-    _print_table(list(columns), [[_figure(row[c]) for c in columns] for row in chosen])
+    parts = [part for part in _PARTS if report["weights"].get(part)]
+    columns = ["rank", "clip_id", "score", "gain", *parts]
+    print_table(columns, [[_figure(row[c]) for c in columns] for row in chosen])
     for part, count in report["unknown"].items():
         click.echo(
             f"{part} is not known of {count} of {report['chosen']}: its weight went to the other parts"
         )
-
-
-def _print_table(columns: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    shown = Table(*columns)
-    for row in rows:
-        shown.add_row(*row)
-    Console().print(shown)
 
 
 def _figure(value: object) -> str:

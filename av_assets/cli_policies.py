@@ -17,6 +17,7 @@ import click
 
 from av_assets.cli_lake import open_instance, open_lake
 from av_assets.cli_logs import json_option, path_argument
+from av_assets.cli_tables import print_table
 from av_assets.domain.errors import AvError
 
 by_option = click.option("--by", default=getpass.getuser, show_default="the user", help="Who does it.")
@@ -30,7 +31,7 @@ def policy() -> None:
 @policy.command("list")
 @json_option
 def list_policies(as_json: bool) -> None:
-    """What is active, and every version that was proposed."""
+    """List what is active, and every version that was proposed."""
     from resources.policies import rollout
     from resources.policy_versions import BACKTESTS, REPORT_FILE, latest, proposals
 
@@ -156,7 +157,7 @@ def activate_policy(kind: str, version: str, by: str, as_json: bool) -> None:
 @click.argument("kind")
 @json_option
 def policy_history(kind: str, as_json: bool) -> None:
-    """Who activated which version, when and on which evidence."""
+    """List who activated which version, when and on which evidence."""
     from resources.policy_versions import history, model_of
 
     model_of(kind)
@@ -195,14 +196,17 @@ def adjudicate(files: tuple[Path, ...], truth: bool, by: str, as_json: bool) -> 
 
 @click.group()
 def impact() -> None:
-    """What a change would remake, and how long that took before. Launches nothing."""
+    """Show what a change would remake, and how long that took before; launch nothing."""
 
 
 @impact.command("policy")
 @click.argument("key")
 @json_option
 def impact_of_policy(key: str, as_json: bool) -> None:
-    """Activating a proposed version, e.g. events-1.1.0."""
+    """Show what activating a proposed version would remake.
+
+    KEY is kind and version, such as events-1.1.0.
+    """
     from av_assets.impact import of_policy
 
     _preview(f"policy {key}", of_policy(open_lake(), key), as_json)
@@ -212,7 +216,7 @@ def impact_of_policy(key: str, as_json: bool) -> None:
 @click.option("--bbox", help="WEST,SOUTH,EAST,NORTH in degrees of what changes; default: everywhere.")
 @json_option
 def impact_of_map(bbox: str | None, as_json: bool) -> None:
-    """Another map of an area."""
+    """Show what another map of an area would remake."""
     from av_assets.impact import of_map
 
     _preview(f"map {bbox or ''}".rstrip(), of_map(_definitions(), open_lake(), _box(bbox)), as_json)
@@ -222,7 +226,7 @@ def impact_of_map(bbox: str | None, as_json: bool) -> None:
 @click.argument("asset")
 @json_option
 def impact_of_code(asset: str, as_json: bool) -> None:
-    """Another code version of ASSET: all of its partitions."""
+    """Show what another code version of ASSET would remake, in all of its partitions."""
     from av_assets.impact import of_asset
 
     _preview(f"code {asset}", of_asset(_definitions(), open_lake(), asset), as_json)
@@ -233,7 +237,7 @@ def impact_of_code(asset: str, as_json: bool) -> None:
 @click.argument("drives", nargs=-1, required=True)
 @json_option
 def impact_of_asset(asset: str, drives: tuple[str, ...], as_json: bool) -> None:
-    """Other bytes of ASSET for the named drives (or other partitions)."""
+    """Show what other bytes of ASSET would remake, for the named drives or other partitions."""
     from av_assets.impact import of_asset
 
     _preview(f"asset {asset}", of_asset(_definitions(), open_lake(), asset, drives), as_json)
@@ -282,16 +286,10 @@ def _box(text: str | None) -> tuple[float, float, float, float] | None:
 
 
 def _table(rows: Sequence[dict[str, Any]], empty: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     if not rows:
         click.echo(empty)
         return
-    shown = Table(*rows[0])
-    for row in rows:
-        shown.add_row(*(_cell(value) for value in row.values()))
-    Console().print(shown)
+    print_table(list(rows[0]), [[_cell(value) for value in row.values()] for row in rows])
 
 
 def _cell(value: object) -> str:

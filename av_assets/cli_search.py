@@ -6,6 +6,7 @@ Belongs here: arguments and printing. Does not belong here: the search (`av_asse
 from __future__ import annotations
 
 import json
+import textwrap
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,14 @@ if TYPE_CHECKING:
     from av_assets.domain.search.hybrid import Answer
     from resources.lake import Lake
 
-limit_option = click.option("--limit", default=10, show_default=True, type=click.IntRange(1, 1000))
+TEXT_SHOWN = 160  # characters of a description; JSON has all
+limit_option = click.option(
+    "--limit", default=10, show_default=True, type=click.IntRange(1, 1000), help="Clips at most."
+)
 sql_option = click.option(
-    "--sql", metavar="FILTER", help="Facts that every clip must have: \"speed > 20 AND light = 'night'\"."
+    "--sql",
+    metavar="FILTER",
+    help="Facts that every clip must have: \"speed > 20 AND light = 'night'\"; speed is in m/s.",
 )
 
 
@@ -121,10 +127,17 @@ def _print(found: Answer, remarks: list[str], as_json: bool) -> None:
     if found.emptied_by:
         click.echo(f"no clip: emptied by {found.emptied_by}")
         for step, left in found.counts.items():
-            click.echo(f"  {left:>8}  left after {step}")
+            click.echo(f"  {left:>8}  rows (clip and camera) left after {step}")
+            if step == found.emptied_by:
+                break
         return
+    told: set[str] = set()
     for row in found.results:
         click.echo(_line(row))
+        text = row["text"] or "no description"
+        if text not in told:
+            click.echo(f"    {textwrap.shorten(text, TEXT_SHOWN, placeholder=' ...')}")
+        told.add(text)
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -137,4 +150,4 @@ def _line(row: dict[str, Any]) -> str:
         f"{name} #{part['rank']}" + "".join(f" {k} {v:.3f}" for k, v in part.items() if k != "rank")
         for name, part in row["parts"].items()
     )
-    return f"{row['clip_id']}  {at}  {row['score']:.4f}  [{parts}]\n    {row['text'] or 'no description'}"
+    return f"{row['clip_id']}  {at}  {row['score']:.4f}  [{parts}]"

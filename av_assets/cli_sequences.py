@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 )
 @json_option
 def find(sentence: str, limit: int, as_json: bool) -> None:
-    """Find sequences of events, e.g. "cut_in then harsh_brake within 5 s during rain" (docs/sequences.md)."""
+    """Find sequences of events by a SENTENCE.
+
+    An example: "cut_in then harsh_brake within 5 s during rain". All words are in docs/sequences.md.
+    """
     from av_assets.domain.sequences.search import TABLES, named_clips
     from av_assets.domain.sequences.search import find as search
     from av_assets.policies.scenes import ScenesPolicy

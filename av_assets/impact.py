@@ -69,7 +69,7 @@ def preview(
     reached = _below(nodes, {asset for asset, _ in begin})
     remade = impact(nodes, held_by(lake, reached), begin)
     moving = [r for r in remade if r.how != FROZEN]
-    measured = {name: durations(instance, name) for name in dict.fromkeys(r.asset for r in moving)}
+    measured = {name: durations(instance, name) for name in dict.fromkeys(r.asset for r in remade)}
     limits, runs = concurrency(instance)
     total = estimate(_tasks(nodes, moving), measured, limits, runs)
     return Preview(change, tuple(remade), measured, total)

@@ -68,7 +68,7 @@ def query(
             tables.attach(connection, name)
         connection.execute("SET python_enable_replacements = false")
         connection.execute("SET lock_configuration = true")
-        rows, cut = _run(connection, checked.sql, limit, timeout_s, names)
+        rows, cut = _run(connection, checked, limit, timeout_s, names)
         emptied = _emptied(connection, checked) if not rows.num_rows and not cut else ()
         return Answer(rows, cut, emptied)
 
@@ -96,13 +96,17 @@ def _closed_connection(memory: str) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def _run(
-    connection: duckdb.DuckDBPyConnection, sql: str, limit: int, timeout_s: float, names: Sequence[str]
+    connection: duckdb.DuckDBPyConnection,
+    checked: Statement,
+    limit: int,
+    timeout_s: float,
+    names: Sequence[str],
 ) -> tuple[pa.Table, bool]:
     import duckdb
 
     try:
         with _interrupted_after(connection, timeout_s):
-            return _read(connection, sql, limit)
+            return _read(connection, checked.sql, limit)
     except duckdb.InterruptException as error:
         raise AvError(
             f"the query took longer than {timeout_s:g} s",
@@ -117,9 +121,21 @@ def _run(
                 code="sql_timeout",
                 remedy="name drives or fewer rows, or allow it more time",
             ) from error
-        raise AvError(
-            str(error).strip(), code="sql_failed", remedy=f"there are the tables {', '.join(names) or 'none'}"
-        ) from error
+        raise _failed(connection, error, names, checked.tables) from error
+
+
+def _failed(
+    connection: duckdb.DuckDBPyConnection, error: Exception, names: Sequence[str], tables: Sequence[str]
+) -> AvError:
+    """DuckDB's reason in one line; with the columns of the tables asked where one of them is not known."""
+    reason = str(error).split("\n\nLINE")[0].split("\nLINE")[0]
+    if tables and "column" in reason.lower() and "Binder Error" in reason:
+        reason = reason.split("\nCandidate bindings")[0]
+        there = (f"{name} has {', '.join(connection.table(name).columns)}" for name in tables)
+        remedy = "; ".join(there)
+    else:
+        remedy = f"there are the tables {', '.join(names) or 'none'}"
+    return AvError(" ".join(reason.split()), code="sql_failed", remedy=remedy)
 
 
 def _read(connection: duckdb.DuckDBPyConnection, sql: str, limit: int) -> tuple[pa.Table, bool]:

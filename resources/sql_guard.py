@@ -97,7 +97,8 @@ def judge(connection: duckdb.DuckDBPyConnection, text: str, names: Sequence[str]
     try:
         statements = connection.extract_statements(text)
     except (duckdb.Error, UnicodeError, ValueError) as error:
-        raise AvError(str(error).strip(), code="sql_failed", remedy=REMEDY) from error
+        said = " ".join(str(error).split("\n\nLINE")[0].split())
+        raise AvError(said, code="sql_failed", remedy=REMEDY) from error
     if len(statements) != 1:
         raise refused(f"{len(statements)} statements, not one", names)
     kind = statements[0].type

@@ -168,7 +168,9 @@ def why_not(lake: Lake, subject: str, asked: str, day: str | None) -> list[Answe
     rows = pq.read_table(pa.BufferReader(lake.read_bytes(newest, "funnel.parquet"))).to_pylist()
     specs = sorted({row["spec"] for row in rows})
     if asked not in ("scenario_candidates", *specs):
-        known = ", ".join(["scenario_candidates", "golden_slices", *specs])
+        gaps = [spec for spec in specs if spec.startswith("gap-")]
+        known = ", ".join(["scenario_candidates", "golden_slices", *(s for s in specs if s not in gaps)])
+        known += f" and {len(gaps)} gap specs" if gaps else ""
         raise AvError(f"there is no set {asked}", code="no_such_set", remedy=f"choose from {known}")
     answers = explain.why_not(subject, [r for r in rows if asked in ("scenario_candidates", r["spec"])])
     if not answers:

@@ -205,7 +205,8 @@ def test_refusal_names_what_there_is(tables: Tables) -> None:
 def test_failure_says_why(tables: Tables) -> None:
     assert refused(tables, "selec 1").code == "sql_failed"
     error = refused(tables, "select speed from clips")
-    assert (error.code, "speed_mps" in error.reason) == ("sql_failed", True)
+    assert (error.code, '"speed"' in error.reason, "\n" in error.reason) == ("sql_failed", True, False)
+    assert error.remedy == "clips has drive, n, speed_mps, light"
     assert refused(tables, "select error('mine')").code == "sql_failed"
     assert refused(tables, "select 1" + " + 1" * 60_000).code == "sql_refused"
 

@@ -17,9 +17,9 @@ MADE_FROM = {
 }
 
 
-def column(name: str, kind: pa.DataType, meaning: str) -> pa.Field:
+def column(name: str, kind: pa.DataType, meaning: str, nullable: bool = True) -> pa.Field:
     """A column that carries its meaning."""
-    return pa.field(name, kind, metadata={COMMENT: meaning.encode()})
+    return pa.field(name, kind, nullable, metadata={COMMENT: meaning.encode()})
 
 
 def meanings(schema: pa.Schema) -> dict[str, str]:
@@ -29,7 +29,7 @@ def meanings(schema: pa.Schema) -> dict[str, str]:
 
 
 _TEXT, _INT, _FLOAT = pa.string(), pa.int64(), pa.float64()
-_DRIVE = column("drive", _TEXT, "drive id; the table is partitioned by it")
+_DRIVE = column("drive", _TEXT, "drive id")
 _START = column("start_ns", _INT, "first moment, nanoseconds since the Unix epoch")
 _END = column("end_ns", _INT, "last moment, nanoseconds since the Unix epoch")
 _SUN = "elevation of the sun above the horizon in degrees"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 
+from av_assets.domain.catalog.schemas import column
 from av_assets.domain.context import evidence, weather
 from av_assets.domain.roads.facts import ROAD_COLUMNS
 
@@ -31,9 +32,38 @@ _TYPES: Final = {
 }  # fmt: skip
 GROUPS: Final = {"road": ROAD_COLUMNS, "weather": weather.COLUMNS, "evidence": evidence.COLUMNS}
 """Group -> its columns; the last one is the reason for what is null in the others."""
+_MEANINGS: Final = {
+    "drive": "drive id",
+    "clip_id": "drive and number of the clip",
+    "way_id": "way of the map that most of the clip lies on",
+    "road_class": "class of that way",
+    "road_class_source": "where the class comes from",
+    "speed_limit_mps": "speed limit of that way",
+    "speed_limit_source": "the tag, or a default of the policy roads",
+    "curvature_1pm": "curvature of the driven road in 1/m: a high quantile (policy roads)",
+    "junction_distance_m": "least distance to a junction in the clip",
+    "snapped_share": "share of known positions that lie on a road",
+    "offset_p95_m": "95th percentile of the distance between position and road",
+    "road_reason": "why columns of the road are null",
+    "weather": "clear, cloudy, rain, snow, fog or storm, of the nearest observation",
+    "weather_code": "weather code of the observation; a grid gives none",
+    "weather_source": "station or grid of the observation",
+    "weather_lag_s": "time of the clip minus that of the observation",
+    "weather_distance_m": "distance to the station or grid point",
+    "temperature_c": "air temperature in degrees Celsius",
+    "precipitation_mmph": "precipitation in mm per hour",
+    "weather_reason": "why columns of the weather are null",
+    "wiper_level": "highest level of the wipers",
+    "rain_sensor": "highest value of the rain sensor",
+    "evidence_weather": "rain where the vehicle shows it; nothing else is concluded",
+    "image_luma": "mean luma of redacted pictures, 0 to 1",
+    "image_contrast": "RMS contrast of redacted pictures, on the scale of image_luma",
+    "evidence_reason": "why columns of the evidence are null",
+    "weather_conflict": "whether weather and evidence_weather contradict each other",
+}
 CLIP_CONTEXT: Final = pa.schema(
     [
-        (name, _TYPES.get(name, _FLOAT))
+        column(name, _TYPES.get(name, _FLOAT), _MEANINGS[name])
         for name in (
             "drive",
             "clip_id",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pyarrow as pa
 
+from av_assets.domain.catalog.schemas import column
 from av_assets.domain.events.braking import acceleration, brake_sources, harsh_brakes
 from av_assets.domain.events.conflicts import rss_violations, ttc_conflicts
 from av_assets.domain.events.crossings import pet_conflicts
@@ -54,15 +55,15 @@ _OF_TRACKS: Final = ("conflict", "cut_in", "rss_violation", "stationary_hazard")
 STRAIGHT = "straight_path_assumed"
 EVENT_SCHEMA: Final = pa.schema(
     [
-        pa.field("kind", pa.string(), nullable=False),
-        pa.field("level", pa.int32(), nullable=False),
-        pa.field("start_ns", pa.int64(), nullable=False),
-        pa.field("end_ns", pa.int64(), nullable=False),
-        pa.field("clip_id", pa.string(), nullable=False),
-        pa.field("peak", pa.float64(), nullable=False),
-        pa.field("evidence", pa.string(), nullable=False),
-        pa.field("policy_digest", pa.string(), nullable=False),
-        pa.field("tags", pa.list_(pa.string()), nullable=False),
+        column("kind", pa.string(), f"what happened: {', '.join(KINDS)}", nullable=False),
+        column("level", pa.int32(), "from 1; each kind has its own steps", nullable=False),
+        column("start_ns", pa.int64(), "stamp of the first frame, ns since the Unix epoch", nullable=False),
+        column("end_ns", pa.int64(), "stamp of the last frame, ns since the Unix epoch", nullable=False),
+        column("clip_id", pa.string(), "the clip that it starts in", nullable=False),
+        column("peak", pa.float64(), "the figure that decided; its unit is that of the kind", nullable=False),
+        column("evidence", pa.string(), "JSON: the numbers behind it, with samples", nullable=False),
+        column("policy_digest", pa.string(), "the thresholds that it was found under", nullable=False),
+        column("tags", pa.list_(pa.string()), "more of what it is, such as left or critical", nullable=False),
     ]
 )
 

@@ -53,7 +53,7 @@ def _heat_map(axes: Any, rows: list[dict[str, Any]], a: str, b: str, policy: Cov
     impossible = {frozenset(pair.items()) for pair in policy.impossible}
     # A small fleet has colours too; what is short of the minimum is told by the ink.
     full = max(float(hours.max()), policy.min_hours / 20)
-    axes.imshow(np.sqrt(hours / full), cmap="Greens", aspect="auto", vmin=0, vmax=1.6)
+    axes.imshow(np.sqrt(hours / full), cmap="Blues", aspect="auto", vmin=0, vmax=2.4)
     for i, y in enumerate(ys):
         for j, x in enumerate(xs):
             expected = y in policy.values(a) and x in policy.values(b)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
+from av_assets.domain.catalog.schemas import column
 from av_assets.domain.scenes.describe import Happening, Setting, describe
 from av_assets.domain.scenes.objects import Frame, Objects, frame_counts, objects_in
 from av_assets.domain.scenes.windows import ClipSpan, clip_spans, recordings, scene_windows
@@ -27,11 +28,25 @@ Row = Mapping[str, Any]
 _TEXT, _TEXTS, _NS, _INT = pa.string(), pa.list_(pa.string()), pa.int64(), pa.int32()
 SCENES: Final = pa.schema(
     [
-        *(("drive", _TEXT), ("scene_id", _TEXT), ("clip_ids", _TEXTS), ("start_ns", _NS), ("end_ns", _NS)),
-        *(("kinds", _TEXTS), ("tags", _TEXTS), ("description", _TEXT), ("light", _TEXT)),
-        *(("weather", _TEXT), ("weather_from", _TEXT), ("road_class", _TEXT), ("speed_band", _TEXT)),
-        *(("max_level", _INT), ("vehicles", _INT), ("pedestrians", _INT), ("occluded_pedestrians", _INT)),
-        *(("occlusion_from", _TEXT), ("h3_cell", _TEXT)),
+        column("drive", _TEXT, "drive id"),
+        column("scene_id", _TEXT, "drive and number of the scene"),
+        column("clip_ids", _TEXTS, "the clips that it touches, in order of time"),
+        column("start_ns", _NS, "first moment, nanoseconds since the Unix epoch"),
+        column("end_ns", _NS, "last moment; the next scene begins one nanosecond later"),
+        column("kinds", _TEXTS, "kinds of its events, in order of time"),
+        column("tags", _TEXTS, "terms of the vocabulary of the policy scenes"),
+        column("description", _TEXT, "what happens and where, in English"),
+        column("light", _TEXT, "day, twilight or night: what holds for most of the scene"),
+        column("weather", _TEXT, "what holds for most of the scene"),
+        column("weather_from", _TEXT, "weather_table, vehicle_evidence or declared"),
+        column("road_class", _TEXT, "of the map; what holds for most of the scene"),
+        column("speed_band", _TEXT, "band of the mean speed, by the policy scenes"),
+        column("max_level", _INT, "highest level of its events"),
+        column("vehicles", _INT, "most in any one labelled frame; null without labels"),
+        column("pedestrians", _INT, "most in any one labelled frame; null without labels"),
+        column("occluded_pedestrians", _INT, "most in any one labelled frame; null without labels"),
+        column("occlusion_from", _TEXT, "label, or nearer_boxes: estimated from boxes of nearer objects"),
+        column("h3_cell", _TEXT, "H3 cell of resolution 9; what holds for most of the scene"),
     ]
 )
 
@@ -128,8 +143,8 @@ class _Parts:
 
     def _weather(self, spans: Sequence[ClipSpan], scene: Interval) -> tuple[str | None, str | None]:
         """The weather table first, then what the vehicle saw, then what was declared; with the source."""
-        for column, source in (("weather", "weather_table"), ("evidence_weather", "vehicle_evidence")):
-            value = _longest(self._context, column, spans, scene)
+        for name, source in (("weather", "weather_table"), ("evidence_weather", "vehicle_evidence")):
+            value = _longest(self._context, name, spans, scene)
             if value is not None:
                 return value, source
         declared = self._drive.drive.get("weather")

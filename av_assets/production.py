@@ -23,7 +23,7 @@ from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_AS
 
 from av_assets.domain.errors import EvidenceError, PoisonError, TransientError
 from av_assets.domain.evidence.digests import canonical_json, sha256_bytes, sha256_file, sha256_json
-from av_assets.domain.evidence.manifest import MadeFrom, Manifest, bundle_name
+from av_assets.domain.evidence.manifest import FileEntry, MadeFrom, Manifest, bundle_name
 from av_assets.domain.evidence.signatures import sign
 from av_assets.domain.evidence.timing import Stopwatch
 from av_assets.gates import Gate, record_of, refusal, require_passed
@@ -61,6 +61,7 @@ class Work:
     facts: dict[str, float] = field(
         default_factory=dict
     )  # figures that differ from run to run stay outside the bundle
+    links: list[FileEntry] = field(default_factory=list)
 
     def checkout(self, asset: str, *patterns: str) -> Path:
         """The input bundle of `asset` as a local folder."""
@@ -68,6 +69,11 @@ class Work:
         if not target.exists():
             target.mkdir(parents=True)
         return self.lake.checkout(self.inputs[asset], target, *patterns)
+
+    def link(self, source: Manifest, folder: str, *patterns: str) -> None:
+        """Files of another bundle become files of this one, under `folder`, without a byte being read or copied."""
+        for entry in source.matching(*patterns) if patterns else source.files:
+            self.links.append(entry.model_copy(update={"path": f"{folder}/{entry.path}"}))
 
     def write_table(self, name: str, rows: pa.Table, key: str = "drive") -> None:
         """Give `rows` to the bundle as `<name>.parquet`, and make them the partition's rows of the lake's table.
@@ -149,7 +155,9 @@ def produce(
         if gate is not None:
             gate.write_record(work.out)
         with work.watch("publish"):
-            manifest = lake.publish(asset, partition, work.out, note=note, made_from=made_from)
+            manifest = lake.publish(
+                asset, partition, work.out, links=work.links, note=note, made_from=made_from
+            )
             forget_segments(lake, asset, partition)
         manifest = _signed(lake, manifest) if gate else manifest
         return Made(manifest, dict(work.watch.seconds), reused=False, facts=work.facts)

@@ -6,7 +6,7 @@ Belongs here: names of variables and their embedded defaults. Does not belong he
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 PROJECT = Path(__file__).parent.parent
@@ -30,6 +30,11 @@ class Environment:
         policies: folder with versions of policies that are proposed.
         glue_database: AWS Glue database that the tables are registered in; empty: none.
         scene_index: DynamoDB table that scenes are registered in; empty: none.
+        labels: folder that labelling tools hand files over in; see resources/labeling.py.
+        label_studio: address of a Label Studio server; empty: none.
+        label_studio_token: its access token.
+        tools: environments of tools that do not live beside the platform's own packages.
+        dvc_remote: where DVC pushes archives of datasets to: a folder, or `s3://bucket/prefix`.
     """
 
     home: Path
@@ -47,6 +52,11 @@ class Environment:
     policies: Path = Path("policies")
     glue_database: str = ""
     scene_index: str = ""
+    labels: Path = Path("labels")
+    label_studio: str = ""
+    label_studio_token: str = field(default="", repr=False)
+    tools: Path = Path("tools")
+    dvc_remote: str = ""
 
     @property
     def dagster_home(self) -> Path:
@@ -80,6 +90,11 @@ def environment() -> Environment:
         policies=Path(os.environ.get("AV_POLICIES", home / "policies")).absolute(),
         glue_database=os.environ.get("AV_GLUE_DATABASE", ""),
         scene_index=os.environ.get("AV_SCENE_INDEX", ""),
+        labels=Path(os.environ.get("AV_LABELS", home / "labels")).absolute(),
+        label_studio=os.environ.get("AV_LABEL_STUDIO_URL", ""),
+        label_studio_token=os.environ.get("AV_LABEL_STUDIO_TOKEN", ""),
+        tools=Path(os.environ.get("AV_TOOLS", home / "cache" / "tools")).absolute(),
+        dvc_remote=os.environ.get("AV_DVC_REMOTE", str(home / "dvc-remote")),
     )
 
 

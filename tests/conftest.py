@@ -28,6 +28,14 @@ def _key_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _tools_of_the_checkout(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Environments of tools take minutes to make: every test has the same ones, and so has the demo."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AV_TOOLS", str(pytestconfig.rootpath / ".av" / "cache" / "tools"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_data(request: pytest.FixtureRequest) -> Path:
     folder = request.config.getoption("--real-data")

@@ -14,7 +14,19 @@ from typing import Any, NoReturn
 
 import click
 
-from av_assets import cli_catalog, cli_mining, cli_policies, cli_search, cli_sequences
+from av_assets import (
+    cli_catalog,
+    cli_datasets,
+    cli_erasure,
+    cli_exports,
+    cli_labels,
+    cli_mining,
+    cli_policies,
+    cli_review,
+    cli_search,
+    cli_sequences,
+    cli_thresholds,
+)
 from av_assets.cli_lake import open_instance, open_lake
 from av_assets.cli_logs import LOG_COMMANDS, json_option
 from av_assets.cli_view import COMMANDS as VIEW_COMMANDS
@@ -211,8 +223,18 @@ def demo(port: int, count: int | None, as_json: bool) -> None:
 
 
 OF_SCENES = (cli_catalog, cli_search, cli_sequences, cli_mining, cli_policies)
-for command in (*LOG_COMMANDS, *VIEW_COMMANDS, *(c for module in OF_SCENES for c in module.COMMANDS)):
+OF_DATASETS = (cli_labels, cli_datasets, cli_erasure)
+PARTS = {cli_labels.labels: (cli_review, cli_thresholds), cli_datasets.datasets: (cli_exports,)}
+for command in (
+    *LOG_COMMANDS,
+    *VIEW_COMMANDS,
+    *(c for module in (*OF_SCENES, *OF_DATASETS) for c in module.COMMANDS),
+):
     main.add_command(command)
+for group, modules in PARTS.items():
+    for module in modules:
+        for command in module.COMMANDS:
+            group.add_command(command)
 
 
 def _landing() -> Any:

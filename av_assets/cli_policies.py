@@ -32,6 +32,8 @@ def policy() -> None:
 @json_option
 def list_policies(as_json: bool) -> None:
     """List what is active, and every version that was proposed."""
+    from av_assets.policies.label_fusion import LabelFusionPolicy
+    from resources.policies import active as held
     from resources.policies import rollout
     from resources.policy_versions import BACKTESTS, REPORT_FILE, latest, proposals
 
@@ -45,7 +47,7 @@ def list_policies(as_json: bool) -> None:
             "how": (latest(lake, p.name) or {}).get("how", "shipped"),
             "dormant": p.name == "geofences" and now.dormant,
         }
-        for p in now
+        for p in [*now, held(lake, LabelFusionPolicy)]
     ]
     rows = []
     for key in proposals(lake):
@@ -88,7 +90,9 @@ def show_policy(name: str, schema: bool) -> None:
 
 @policy.command("propose")
 @click.argument("files", type=path_argument, nargs=-1)
-@click.option("--kind", help="events or geofences; default: the file's name up to its first '-' or '.'.")
+@click.option(
+    "--kind", help="events, geofences or label_fusion; default: the file's name up to its first '-' or '.'."
+)
 @by_option
 @json_option
 def propose_policy(files: tuple[Path, ...], kind: str | None, by: str, as_json: bool) -> None:
@@ -96,6 +100,7 @@ def propose_policy(files: tuple[Path, ...], kind: str | None, by: str, as_json: 
     from partitions.policies import policies
     from resources.environment import environment
     from resources.policies import propose
+    from resources.policy_versions import BACKTESTED
 
     chosen = files or tuple(sorted(environment().policies.glob("*.yaml")))
     if not chosen:
@@ -106,7 +111,8 @@ def propose_policy(files: tuple[Path, ...], kind: str | None, by: str, as_json: 
     for file in chosen:
         named = kind or file.name.split(".")[0].split("-")[0]
         keys.append(propose(lake, named, file, by, time.time_ns()).key)
-        instance.add_dynamic_partitions(policies.name or "", keys[-1:])
+        if named in BACKTESTED:
+            instance.add_dynamic_partitions(policies.name or "", keys[-1:])
     click.echo(json.dumps({"proposed": keys}) if as_json else "\n".join(f"proposed {key}" for key in keys))
 
 
@@ -116,7 +122,14 @@ def propose_policy(files: tuple[Path, ...], kind: str | None, by: str, as_json: 
 def backtest_policy(key: str, as_json: bool) -> None:
     """Replay a version on history beside the active one, in this process. Exit code 1 unless it passes."""
     from av_assets.reliability.trigger_policies import run_backtest
+    from resources.policy_versions import BACKTESTED
 
+    if key.split("-")[0] not in BACKTESTED:
+        raise AvError(
+            "versions of this kind are judged by the labeller's report",
+            code="not_backtested",
+            remedy="av labels quality",
+        )
     lake = open_lake()
     report, kinds = run_backtest(_definitions(), open_instance(), lake, key)
     if as_json:

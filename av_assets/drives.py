@@ -28,6 +28,8 @@ STAGES = (
     "clip_embeddings",
     "auto_labels",
     "scenes",
+    "label_tasks",
+    "label_submissions",
     "verified_labels",
 )
 RUNS_LOOKED_AT = 1000

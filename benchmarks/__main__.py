@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from benchmarks import catalog, dagster_overhead, fleet, front, ingest, loading, redaction, search, sync
+from benchmarks import (
+    catalog,
+    dagster_overhead,
+    datasets,
+    fleet,
+    front,
+    ingest,
+    loading,
+    redaction,
+    search,
+    sync,
+)
 from benchmarks.figures import Figure, Say, Settings
 from benchmarks.report import load_now, machine, show, write_json
 
@@ -32,10 +43,11 @@ PIECES: dict[str, Callable[[Settings, Say], list[Figure]]] = {
     "catalog": catalog.run,
     "search": search.run,
     "fleet": fleet.run,
+    "datasets": datasets.run,
     "load": loading.run,
     "memory": loading.memory,
 }
-USUAL = ("ingest", "sync", "front", "dagster", "load", "catalog", "fleet", "search")
+USUAL = ("ingest", "sync", "front", "dagster", "load", "catalog", "fleet", "search", "datasets")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """A code location with the shape of the real one and nothing to do: orchestration is what is left.
 
-Nine assets per drive in the real order, five of them with a check, made by the real loop over drives. The
+Eleven assets per drive in the real order, five of them with a check, made by the real loop over drives. The
 real definitions are imported as well, so that a run process starts as slowly as a real one.
 Belongs here: that location. Does not belong here: measuring it.
 """
@@ -26,7 +26,9 @@ CHAIN: dict[str, tuple[str, ...]] = {
     "event_windows": ("synced_shards",),
     "clip_embeddings": ("synced_shards",),
     "auto_labels": ("synced_shards",),
-    "verified_labels": ("auto_labels",),
+    "label_tasks": ("auto_labels",),
+    "label_submissions": ("auto_labels", "label_tasks"),
+    "verified_labels": ("auto_labels", "label_tasks", "label_submissions"),
 }
 CHECKED = ("raw_logs", "log_reports", "redacted_clips", "synced_shards", "verified_labels")
 WORK = "work"

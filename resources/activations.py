@@ -18,14 +18,17 @@ from av_assets.domain.triggers.backtest import PASS
 from av_assets.domain.triggers.rollout import refuse_bad_geofences
 from av_assets.domain.triggers.versions import policy_key, split_key
 from av_assets.policies.events import EventsPolicy
+from av_assets.policies.label_fusion import LabelFusionPolicy
 from av_assets.policies.triggers import GeofencesPolicy, TriggersPolicy
 from resources.policies import active, rollout
 from resources.policy_versions import (
     ACTIVATION_FILE,
     ACTIVATIONS,
     BACKTESTS,
+    LABELLER_REPORTS,
     REPORT_FILE,
     SHIPPED,
+    THRESHOLDS_FILE,
     Proposal,
     history,
     latest,
@@ -46,11 +49,13 @@ def activate(lake: Lake, kind: str, version: str, by: str, now_ns: int) -> dict[
     """Make a version the active one; returns the record that was kept.
 
     A version that was not active before needs a back-test that passed: of these very numbers, against what is active
-    now. One that was active before is a rollback; `shipped` is the kill switch: neither waits for a back-test.
+    now. Thresholds of labels need the labeller's report that chose them instead. One that was active before is a
+    rollback; `shipped` is the kill switch: neither waits for evidence.
 
     Raises:
-        PolicyError: no_backtest, backtest_not_passed, backtest_outdated, same_person, base_not_active,
-            already_active, activation_conflict (somebody else activated meanwhile).
+        PolicyError: no_backtest, backtest_not_passed, backtest_outdated, no_labeller_report, report_not_passed,
+            report_outdated, same_person, base_not_active, already_active, activation_conflict (somebody else
+            activated meanwhile).
         EvidenceError: the proposal or the back-test is not intact; names the bundle.
     """
     model_of(kind)
@@ -92,7 +97,7 @@ def _is_signed(lake: Lake, record: dict[str, Any]) -> bool:
 
 
 def _evidence(lake: Lake, found: Proposal, by: str) -> tuple[Manifest | None, str]:
-    """The back-test that allows the version, or None where it was active before."""
+    """The bundle that allows the version and what it is, or None where it was active before."""
     kind, version = split_key(found.key)
     for record in history(lake, kind):
         if record["version"] == version and record["proposal"] == found.manifest.content:
@@ -102,8 +107,37 @@ def _evidence(lake: Lake, found: Proposal, by: str) -> tuple[Manifest | None, st
         raise PolicyError(
             f"{person(by)} wrote {found.key} and does not activate it",
             code="same_person",
-            remedy="let somebody else look at the back-test and activate it",
+            remedy="let somebody else look at the evidence and activate it",
         )
+    if kind == LabelFusionPolicy.name:
+        return _labeller_report(lake, found), "report"
+    return _backtest(lake, found), "backtest"
+
+
+def _labeller_report(lake: Lake, found: Proposal) -> Manifest:
+    """The report of the labeller that chose these very numbers on top of the active ones."""
+    remedy = "remake labeller_reports, then av labels thresholds --propose"
+    made = lake.manifest(LABELLER_REPORTS, "all")
+    if made is None:
+        raise PolicyError("there is no report of the labeller", code="no_labeller_report", remedy=remedy)
+    require_intact(lake, made)
+    report = json.loads(lake.read_bytes(made, THRESHOLDS_FILE))
+    if report["digest"] != found.policy.digest:
+        raise PolicyError(f"the report of the labeller did not choose the numbers of {found.key}",
+                          code="report_outdated", remedy=remedy)  # fmt: skip
+    if report["base"] != active(lake, LabelFusionPolicy).digest:
+        raise PolicyError("the report of the labeller was made under another active version",
+                          code="report_outdated", remedy=remedy)  # fmt: skip
+    if report["missed"]:
+        raise PolicyError(
+            f"on the drives kept for judging, {', '.join(report['missed'])} would miss the target",
+            code="report_not_passed",
+            remedy="have more drives verified, and remake labeller_reports",
+        )
+    return made
+
+
+def _backtest(lake: Lake, found: Proposal) -> Manifest:
     made = lake.manifest(BACKTESTS, found.key)
     if made is None:
         raise PolicyError(
@@ -121,7 +155,7 @@ def _evidence(lake: Lake, found: Proposal, by: str) -> tuple[Manifest | None, st
             code="backtest_not_passed",
             remedy="change the numbers, or adjudicate more events and repeat it",
         )
-    return made, "backtest"
+    return made
 
 
 def _keep(lake: Lake, record: dict[str, Any], inputs: list[Manifest]) -> None:

@@ -1,6 +1,10 @@
-"""Who verifies labels: people through a labelling tool, or their embedded stand-ins for synthetic drives.
+"""Who labels: people through labelling tools, whose files are handed over in a folder, and simulated people.
 
-Belongs here: where the annotators' knowledge comes from. Does not belong here: how they err (domain/labels).
+    <labels>/returned/<drive>/<file>.json|.xml   what people drew (COCO, CVAT XML, Label Studio JSON)
+    <labels>/gold/<drive>.json                   known answers of hidden tasks (COCO)
+
+Belongs here: where people's files and the simulated annotators' knowledge come from. Does not belong here: what the
+files say (domain/labels/exchange), how people err (domain/labels/annotators).
 """
 
 from __future__ import annotations
@@ -13,18 +17,41 @@ import dagster as dg
 if TYPE_CHECKING:
     import pyarrow as pa
 
+RETURNED_TYPES = (".json", ".xml")
+
 
 class Annotators(dg.ConfigurableResource["Annotators"]):
-    """Simulated annotators. They alone, and the tests, may read the ground truth of synthetic drives."""
+    """Simulated annotators and returned files. They alone, and tests, may read the truth of synthetic drives.
+
+    Attributes:
+        truth: folder with the ground truth of synthetic drives.
+        labels: folder that labelling tools hand files over in; empty: none.
+    """
 
     truth: str
+    labels: str = ""
 
     def knows(self, drive: str) -> bool:
+        """Whether simulated people can label the drive."""
         return (Path(self.truth) / drive / "boxes.parquet").is_file()
 
     def truth_of(self, drive: str) -> dict[str, pa.Table]:
-        """Tables `boxes` and `drivable` of the drive."""
+        """Tables `boxes` and `drivable` of the drive; none where nobody knows it."""
         import pyarrow.parquet as pq
 
         folder = Path(self.truth) / drive
+        if not self.knows(drive):
+            return {}
         return {name: pq.read_table(folder / f"{name}.parquet") for name in ("boxes", "drivable")}
+
+    def returned(self, drive: str) -> list[Path]:
+        """Files that came back for the drive, by name."""
+        folder = Path(self.labels) / "returned" / drive
+        if not self.labels or not folder.is_dir():
+            return []
+        return sorted(p for p in folder.iterdir() if p.suffix.lower() in RETURNED_TYPES and p.is_file())
+
+    def gold_of(self, drive: str) -> Path | None:
+        """The file with the known answers of the drive, if there is one."""
+        path = Path(self.labels) / "gold" / f"{drive}.json"
+        return path if self.labels and path.is_file() else None

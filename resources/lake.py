@@ -6,6 +6,7 @@ Layout under the lake's root:
     manifests/<asset>/<partition>/current    the one that readers start from; written last
     manifests/<asset>/<partition>/<digest>.signature    over the manifest of that digest
     segments/                                finished pieces of bundles that are still being made
+    tombstones/<partition>.json              this drive was erased, or is being erased: nothing is published for it
     tables/<name>/                           Delta tables
 Belongs here: publishing, checking out, tables. Does not belong here: what is in a bundle.
 """
@@ -97,8 +98,10 @@ class Lake(dg.ConfigurableResource["Lake"]):
 
         Raises:
             LandingError: `write_once`, and the partition holds other content (code content_conflict).
+            EvidenceError: erased, the partition has a tombstone.
             TransientError: the disk is full or the store is busy.
         """
+        self.refuse_erased(partition)
         entries = list(links)
         for path in sorted(p for p in (folder.rglob("*") if folder else ()) if p.is_file()):
             entries.append(self.adopt(path, path.relative_to(folder).as_posix()))  # type: ignore[arg-type]
@@ -142,9 +145,20 @@ class Lake(dg.ConfigurableResource["Lake"]):
         """The signature over this very manifest, or None."""
         return self.store.get(_signature_key(manifest))
 
+    def refuse_erased(self, partition: str) -> None:
+        """Raises EvidenceError (erased) where the partition is a drive that was erased, or is being erased."""
+        if self.store.size(f"tombstones/{partition}.json") is not None:
+            raise EvidenceError(
+                "this drive was erased",
+                code="erased",
+                drive=partition,
+                remedy="nothing brings it back; av receipts list says who asked for it",
+            )
+
     def require(self, asset: str, partition: str) -> Manifest:
         found = self.manifest(asset, partition)
         if found is None:
+            self.refuse_erased(partition)
             raise EvidenceError(
                 f"{asset}/{partition} was not materialized",
                 code="missing_bundle",

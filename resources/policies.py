@@ -24,6 +24,7 @@ from av_assets.domain.triggers.rollout import areas_of, refuse_bad_geofences, re
 from av_assets.domain.triggers.versions import changes, policy_key, require_bump, touched
 from av_assets.policies import MAX_BYTES, Policy
 from av_assets.policies.events import EventsPolicy
+from av_assets.policies.label_fusion import LabelFusionPolicy
 from av_assets.policies.triggers import GeofencesPolicy, Section, TriggersPolicy
 from resources.policy_versions import (
     ACTIVATIONS,
@@ -106,7 +107,7 @@ def propose(lake: Lake, kind: str, path: Path, author: str, now_ns: int) -> Prop
     now = rollout(lake)
     _refuse_nonsense(policy, now, path)
     document = {"author": person(author), "kind": kind, "digest": policy.digest, "proposed_ns": now_ns}
-    document |= {"version": policy.version, "bump": require_bump(*compared(getattr(now, kind), policy))}
+    document |= {"version": policy.version, "bump": require_bump(*compared(active(lake, model), policy))}
     with lake.workdir() as folder:
         (folder / POLICY_FILE).write_bytes(path.read_bytes())
         (folder / PROPOSAL_FILE).write_bytes(canonical_json(document))
@@ -263,12 +264,14 @@ def _refuse_nonsense(policy: Policy, now: Rollout, path: Path) -> None:
 
 
 def compared(before: Policy, after: Policy) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Both as data; the overrides of geofences are values, not shape."""
+    """Both as data; the overrides of geofences and the slices of thresholds are values, not shape."""
     found = []
     for policy in (before, after):
         data = policy.model_dump(mode="json")
         if isinstance(policy, GeofencesPolicy):
             data["overrides"] = sorted(data["overrides"].items())
+        if isinstance(policy, LabelFusionPolicy):
+            data["thresholds"] = sorted((cls, sorted(own.items())) for cls, own in data["thresholds"].items())
         found.append(data)
     return found[0], found[1]
 

@@ -20,6 +20,7 @@ from av_assets.domain.evidence.signatures import check_signature
 from av_assets.domain.triggers.versions import fit, split_key
 from av_assets.policies import Policy
 from av_assets.policies.events import EventsPolicy
+from av_assets.policies.label_fusion import LabelFusionPolicy
 from av_assets.policies.triggers import GeofencesPolicy
 from resources.signing import trusted_keys
 
@@ -31,11 +32,15 @@ BACKTESTS: Final = "policy_backtests"
 ACTIVATIONS: Final = "policy_activations"
 POLICY_FILE, PROPOSAL_FILE, ACTIVATION_FILE = "policy.yaml", "proposal.json", "activation.json"
 REPORT_FILE: Final = "report.json"
+LABELLER_REPORTS, THRESHOLDS_FILE = "labeller_reports", "thresholds.json"
 SHIPPED: Final = "shipped"
 MODELS: Final[Mapping[str, type[Policy]]] = {
     EventsPolicy.name: EventsPolicy,
     GeofencesPolicy.name: GeofencesPolicy,
+    LabelFusionPolicy.name: LabelFusionPolicy,
 }
+BACKTESTED: Final = frozenset({EventsPolicy.name, GeofencesPolicy.name})
+"""Kinds that a back-test speaks for; for the thresholds of labels the report of the labeller does."""
 NO_GEOFENCES: Final = GeofencesPolicy(version="0.0.0", changes="events", base="0" * 64)
 
 

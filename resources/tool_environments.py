@@ -8,7 +8,6 @@ Belongs here: making and finding environments. Does not belong here: what is don
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from av_assets.domain.errors import TransientError
 from av_assets.domain.evidence.digests import sha256_file
-from resources.environment import PROJECT, environment
+from resources.environment import PROJECT, child_environment, environment
 
 PINS = PROJECT / "deployments" / "tools"
 READY = "ready"
@@ -52,7 +51,9 @@ def tool_environment(name: str) -> Path:
 
 def tool_variables(**more: str) -> dict[str, str]:
     """The variables that a tool's process gets: this process's without its interpreter's, and `more`."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+    kept = {
+        k: v for k, v in child_environment().items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    }
     return kept | more
 
 

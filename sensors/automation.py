@@ -16,6 +16,8 @@ PER_DRIVE = (
     "clip_embeddings",
     "auto_labels",
     "scenes",
+    "label_tasks",
+    "label_submissions",
     "verified_labels",
     "pretrained_models",
     "redaction_proofs",
@@ -29,12 +31,15 @@ FLEET = (
     "coverage_ledgers",
     "trigger_policies",
     "policy_backtests",
+    "labeller_reports",
 )
 LEARNING = (
     "golden_slices",
+    "dataset_archives",
     "checkpoints",
     "model_bundles",
     "eval_reports",
+    "drift_baselines",
     "drift_reports",
     "retraining_requests",
 )

@@ -94,6 +94,28 @@ def activated_policies(context: dg.SensorEvaluationContext, lake: Lake) -> dg.Se
     return _look(context, lake, "event_windows", sha256_json(now.digests), outdated)
 
 
+@dg.sensor(
+    asset_selection=dg.AssetSelection.assets("auto_labels")
+    | dg.AssetSelection.checks_for_assets(dg.AssetKey("auto_labels")),
+    minimum_interval_seconds=environment().tick_seconds,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def activated_label_fusion(
+    context: dg.SensorEvaluationContext, lake: Lake
+) -> dg.SensorResult | dg.SkipReason:
+    """Remakes the auto-labels of the drives that were labelled under another version of label_fusion."""
+    from av_assets.policies.label_fusion import LabelFusionPolicy
+    from resources.policies import active
+
+    wanted = active(lake, LabelFusionPolicy).digest
+
+    def outdated(names: Sequence[str]) -> Iterator[str]:
+        made = (lake.require("auto_labels", name) for name in names)
+        return (m.partition for m in made if m.made_from.policies.get(LabelFusionPolicy.name) != wanted)
+
+    return _look(context, lake, "auto_labels", wanted, outdated)
+
+
 def _look(
     context: dg.SensorEvaluationContext,
     lake: Lake,

@@ -18,7 +18,7 @@ from typing import Any
 import dagster as dg
 
 from av_assets.demo.summary import Outcome, indexed, read_json, sum_up
-from av_assets.demo.watch import GOLDEN_WEEK, LEARNING, Watch
+from av_assets.demo.watch import FROM_DATASET, GOLDEN_WEEK, LEARNING, Watch
 from av_assets.demo.world import late_drives
 from av_assets.platform import Platform, folders_to_land, request_run
 from partitions.releases import release_id
@@ -45,6 +45,7 @@ def run_demo(
         problems += _learn(platform, watch)
         problems += _drop_late(here, watch)
         problems += _mine(here, platform, watch)
+        problems += _follow_the_dataset(platform, watch)
         problems += _ask_for_drift(platform, watch)
     return sum_up(lake, platform, watch, problems, started)
 
@@ -129,8 +130,27 @@ def _mine(here: Environment, platform: Platform, watch: Watch) -> list[str]:
     return [] if done and done.status == dg.DagsterRunStatus.SUCCESS else [f"mining failed: run {run_id}"]
 
 
+def _follow_the_dataset(platform: Platform, watch: Watch) -> list[str]:
+    """Wait for what automation makes of a frozen dataset beside the model."""
+    if watch.lake.manifest("golden_slices", GOLDEN_WEEK) is None:
+        return []
+    earlier = {run.run_id for run in watch.failed_runs(GOLDEN_WEEK)}
+    for asset in FROM_DATASET:
+        if earlier and watch.lake.manifest(asset, GOLDEN_WEEK) is None:
+            request_run(platform.url, [asset], GOLDEN_WEEK)  # automation leaves a failure to people
+
+    def failed() -> list[str]:
+        return [run.run_id for run in watch.failed_runs(GOLDEN_WEEK) if run.run_id not in earlier]
+
+    def made() -> bool:
+        return all(watch.lake.manifest(asset, GOLDEN_WEEK) for asset in FROM_DATASET)
+
+    watch.until(lambda: made() or bool(failed()), "archives")
+    return [f"run {run_id} of {GOLDEN_WEEK} failed" for run_id in failed()]
+
+
 def _ask_for_drift(platform: Platform, watch: Watch) -> list[str]:
-    if watch.lake.partitions("golden_slices") == []:
+    if watch.lake.partitions("drift_baselines") == []:
         return []
     today = datetime.now(UTC).strftime("%Y-%m-%d")
     run_id = request_run(platform.url, ["drift_reports"], today)

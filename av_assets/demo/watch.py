@@ -19,6 +19,7 @@ from resources.landing import Landing
 LOOK_EVERY_S = 2.0
 GOLDEN_WEEK = "2025-06-02"  # the week of the sample drives; those of later weeks are new to the model
 LEARNING = ("golden_slices", "checkpoints", "model_bundles", "eval_reports")
+FROM_DATASET = ("drift_baselines", "dataset_archives")
 LIMIT_S = 1800.0
 
 
@@ -74,7 +75,9 @@ class Watch:
             TimeElapsedColumn(),
         )
         with Progress(*columns, transient=True) as progress:
-            tasks = {stage: progress.add_task(stage, total=1) for stage in (*STAGES, *LEARNING)}
+            tasks = {
+                stage: progress.add_task(stage, total=1) for stage in (*STAGES, *LEARNING, *FROM_DATASET)
+            }
 
             def show(what: str) -> None:
                 for stage, (done, total) in self.counts().items():
@@ -87,12 +90,15 @@ class Watch:
         """stage -> (done, all)."""
         total = max(len(self.expected), 1)
         per_drive = {s: (len(set(self.lake.partitions(s)) & set(self.expected)), total) for s in STAGES}
-        golden = (int(self.lake.manifest("golden_slices", GOLDEN_WEEK) is not None), 1)
+        golden = {
+            a: (int(self.lake.manifest(a, GOLDEN_WEEK) is not None), 1)
+            for a in ("golden_slices", *FROM_DATASET)
+        }
         model = {
             a: (int(bool(self.release) and self.lake.manifest(a, self.release) is not None), 1)
             for a in LEARNING[1:]
         }
-        return {**per_drive, "golden_slices": golden, **model}
+        return {**per_drive, **golden, **model}
 
 
 class _Lines:

@@ -8,11 +8,13 @@ from types import ModuleType
 
 import dagster as dg
 
+from resources.dvc import Archives
 from resources.environment import environment
 from resources.labeling import Annotators
 from resources.lake import Lake
 from resources.landing import Landing
 from resources.maps import Maps
+from resources.tracking import Tracking
 from resources.weather import Weather
 
 OWNERS = {
@@ -34,7 +36,9 @@ def resources() -> dict[str, object]:
         "landing": Landing(path=here.landing, endpoint=here.s3_endpoint),
         "maps": Maps(path=str(here.map)),
         "weather": Weather(path=str(here.weather)),
-        "annotators": Annotators(truth=str(here.truth)),
+        "annotators": Annotators(truth=str(here.truth), labels=str(here.labels)),
+        "archives": Archives(remote=here.dvc_remote, endpoint=here.s3_endpoint),
+        "tracking": Tracking(folder=str(here.home / "wandb")),
         "pipes": dg.PipesSubprocessClient(),
     }
 

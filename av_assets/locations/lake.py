@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from av_assets.foundations import cataloging, detectors, enrichment, ingestion, redaction, synchronization
 from av_assets.locations.assembly import code_location
-from av_assets.mining import autolabels, described_scenes, embeddings, golden, labels, scenarios, scenes
+from av_assets.mining import (
+    archives,
+    autolabels,
+    described_scenes,
+    embeddings,
+    golden,
+    labeller_reports,
+    labels,
+    scenarios,
+    scenes,
+)
 from av_assets.reliability import map_tiles, trigger_policies
 from sensors.archive import old_drives
 from sensors.automation import lake_automation
 from sensors.landing import landed_drives
-from sensors.outdated import activated_policies, changed_sources, changed_surroundings
+from sensors.outdated import activated_label_fusion, activated_policies, changed_sources, changed_surroundings
+from sensors.returned_labels import returned_labels
 
 definitions = code_location(
     [
@@ -27,7 +38,18 @@ definitions = code_location(
         described_scenes,
         scenarios,
         labels,
+        labeller_reports,
         golden,
+        archives,
     ],
-    [landed_drives, changed_sources, changed_surroundings, activated_policies, old_drives, *lake_automation],
+    [
+        landed_drives,
+        returned_labels,
+        changed_sources,
+        changed_surroundings,
+        activated_policies,
+        activated_label_fusion,
+        old_drives,
+        *lake_automation,
+    ],
 )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from av_assets.locations.assembly import code_location
-from av_assets.monitoring import continual, drift
+from av_assets.monitoring import baselines, continual, drift
 from av_assets.promotion import bundles, evaluation
 from av_assets.training import checkpoints
 from sensors.automation import learning_automation
 from sensors.releases import frozen_datasets
 
 definitions = code_location(
-    [checkpoints, bundles, evaluation, drift, continual], [frozen_datasets, learning_automation]
+    [checkpoints, bundles, evaluation, baselines, drift, continual], [frozen_datasets, learning_automation]
 )

@@ -27,26 +27,24 @@ NEWEST_DRIVES = 50  # a day's report looks at the newest drives that the referen
     partitions_def=days,
     deps=[
         dg.AssetDep(name, partition_mapping=dg.AllPartitionMapping())
-        for name in ("golden_slices", "synced_shards", "auto_labels", "clip_embeddings")
+        for name in ("drift_baselines", "synced_shards", "auto_labels", "clip_embeddings")
     ],
     automation_condition=every_morning,
     op_tags=CPU.tags,
     pool=CPU.pool,
-    code_version="1",
+    code_version="2",
     kinds={"evidently"},
 )
 def drift_reports(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
-    """Workflow 25 of 36: takes new drives and the golden reference, gives PSI per feature and an Evidently page."""
+    """Workflow 25 of 36: takes new drives and drift_baselines, gives PSI per feature and an Evidently page."""
     started = time.time_ns()
-    weeks = lake.partitions("golden_slices")
+    weeks = lake.partitions("drift_baselines")
     if not weeks:
-        raise dg.Failure(
-            "there is no golden dataset to compare with: materialize golden_slices first", allow_retries=False
-        )
-    golden = lake.require("golden_slices", weeks[-1])
-    known = {m["drive"] for m in json.loads(lake.read_bytes(golden, "dataset.json"))["members"]}
+        raise dg.Failure("there is no golden dataset to compare with: freeze one first", allow_retries=False)
+    baseline = lake.require("drift_baselines", weeks[-1])
+    known = set(json.loads(lake.read_bytes(baseline, "reference.json"))["drives"])
     newest = [d for d in _with_pictures(lake) if d not in known][-NEWEST_DRIVES:]
-    inputs = {"golden_slices": golden} | {
+    inputs = {"drift_baselines": baseline} | {
         f"{asset}/{d}": lake.require(asset, d)
         for d in newest
         for asset in ("synced_shards", "auto_labels", "clip_embeddings")
@@ -85,12 +83,14 @@ def _with_pictures(lake: Lake) -> list[str]:
 
 
 def _measure(work: Work, newest: list[str]) -> str:
+    import pyarrow.parquet as pq
+
     from av_assets.domain.monitoring.drift import drift_report
     from av_assets.domain.monitoring.evidently_page import render_evidently
     from av_assets.domain.monitoring.features import drive_features
     from av_assets.domain.monitoring.pictures import drift_png
 
-    policy, reference = DriftPolicy.load(), work.checkout("golden_slices")
+    policy, reference = DriftPolicy.load(), work.checkout("drift_baselines")
     baseline = json.loads((reference / "reference.json").read_bytes())
     current: dict[str, pa.Table] = {}
     for drive in newest:
@@ -108,12 +108,8 @@ def _measure(work: Work, newest: list[str]) -> str:
     (work.out / "report.json").write_text(json.dumps(found, sort_keys=True))
     (work.out / "drift.png").write_bytes(drift_png(report))
     if current:
-        members = sorted((reference / "drives").iterdir())
-        golden = [
-            drive_features(sorted((m / "clips").glob("*.parquet")), policy, m / "labels.parquet")
-            for m in members
-        ]
-        render_evidently(_frame(golden), _frame(list(current.values())), work.out / "evidently.html")
+        frozen = pq.read_table(reference / "features.parquet")
+        render_evidently(_frame([frozen]), _frame(list(current.values())), work.out / "evidently.html")
     return "" if current else "no drive is newer than the golden dataset"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -10,6 +10,7 @@ from av_assets.policies import Policy
 
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
+Agreement = Annotated[float, Field(ge=-1, le=1)]
 
 
 class AnnotatorProfile(BaseModel):
@@ -52,10 +53,39 @@ class AnnotationPolicy(Policy):
     min_kappa: Annotated[float, Field(ge=-1, le=1)] = Field(
         description="agreement below this is reported as too low"
     )
+    alpha_accept: Agreement = Field(description="Krippendorff's alpha from which labels are agreed on")
+    alpha_tentative: Agreement = Field(description="alpha from which labels may be used with reserve")
+    sampling_plan: Literal["stratified", "acceptance"] = Field(
+        description="why frames without safety classes are drawn twice: to measure errors, or to accept the lot"
+    )
+    acceptance_aql_percent: float = Field(description="bad frames that a lot may have: 1.0, 2.5 or 4.0")
+    nonconforming_share: Share = Field(
+        description="a frame whose people differ in more of its objects is bad"
+    )
+    many_proposals: Annotated[int, Field(ge=1)] = Field(description="proposals that make a frame a busy one")
+    least_candidate_score: Share = Field(
+        description="a candidate this good makes its class possible: frames of safety classes are found by it"
+    )
+    budget_minutes: NotNegative = Field(description="of people's time, per drive")
+    planned_frame_s: NotNegative = Field(description="expected time to look at a frame")
+    planned_object_s: NotNegative = Field(description="expected time for each proposal in it")
+    review_dispute_share: Share = Field(
+        description="a review that changes more of a frame than this goes to a third person"
+    )
+    gold_floor: Share = Field(
+        description="F1 on known answers below which a person's single work does not count"
+    )
+    gold_min_frames: Annotated[int, Field(ge=1)] = Field(description="known answers before anybody is judged")
+    box_tolerance_px: NotNegative = Field(description="how far a returned box may lie outside its picture")
+    min_side_px: NotNegative = Field(description="returned boxes with a shorter side are no boxes")
 
     @model_validator(mode="after")
     def _people_differ(self) -> AnnotationPolicy:
         names = [a.name for a in (*self.annotators, self.adjudicator)]
         if len(set(names)) != len(names):
             raise ValueError("annotators and adjudicator need different names")
+        if self.acceptance_aql_percent not in (1.0, 2.5, 4.0):
+            raise ValueError("there are acceptance plans for an AQL of 1.0, 2.5 and 4.0 percent")
+        if self.alpha_tentative > self.alpha_accept:
+            raise ValueError("what is accepted is at least tentative")
         return self

@@ -23,6 +23,42 @@ class VehicleKind(BaseModel):
     height_m: Positive
 
 
+class TrackRules(BaseModel):
+    """Which sightings make a track, and what a track is worth."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    sure_score: Share = Field(description="sightings from here on may begin a track")
+    doubtful_score: Share = Field(description="those from here on may carry one on")
+    gate: Positive = Field(description="Mahalanobis distance up to which a sighting may belong to a track")
+    max_gap_s: Positive = Field(description="a track that was not seen for longer has ended")
+    bridge_frames: Annotated[int, Field(ge=0)] = Field(
+        description="tracked frames without sighting that are filled"
+    )
+    full_trust_frames: Annotated[int, Field(ge=1)] = Field(
+        description="sightings from which a track is believed"
+    )
+    score_share: Share = Field(description="weight of the track's mean score in the score of a sighting")
+    bridged_score: Share = Field(description="score of what was not seen, as a share of the track's mean")
+
+
+class GroundMotion(BaseModel):
+    """How things of a class move over ground, and how well their middle is measured; standard deviations."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    noise_m: Positive
+    speed_mps: Positive
+    accel_mps2: Positive = Field(description="per root second")
+
+
+class PictureMotion(BaseModel):
+    """How boxes move in the picture, in heights of the box; standard deviations."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    noise: Positive
+    speed_per_s: Positive
+    accel_per_s2: Positive
+
+
 class AutolabelPolicy(Policy):
     """Lengths in metres of the ego frame; heights above the fitted ground."""
 
@@ -52,6 +88,9 @@ class AutolabelPolicy(Policy):
     along_gap_m: Positive = Field(
         description="gap inside one object along the line of sight (bonnet to windscreen)"
     )
+    apart_gap_m: Positive = Field(description="gap along the line of sight between people who stand together")
+    apart_min_side_m: Positive = Field(description="slimmer parts are no people")
+    apart_most: Annotated[int, Field(ge=2)] = Field(description="more parts are no group of people")
     min_points: Annotated[int, Field(ge=1)]
     beam_spacing_rad: Positive = Field(description="angle between beams: how much of the top may be unseen")
     vehicle_kinds: tuple[VehicleKind, ...]
@@ -68,14 +107,30 @@ class AutolabelPolicy(Policy):
         description="score per class of the weakest evidence; more points add the rest"
     )
     points_for_full_score: Annotated[int, Field(ge=1)]
-    min_score: Share = Field(description="labels below never leave the labeller")
+    min_score: Share = Field(description="what one sweep shows less of is not tracked")
     min_box_px: Positive
     min_inside_share: Share = Field(description="boxes of which less is in the picture are not labelled")
-    track_gate_m: Positive = Field(description="distance from the predicted place at which a track may go on")
-    track_max_speed_mps: Positive = Field(
-        description="relative speed of a track whose speed is not known yet"
+    max_occlusion: Share = Field(description="what is hidden more is not labelled in the picture")
+    max_label_distance_m: Positive = Field(description="what is further away is not labelled in the picture")
+    track_every_kth_frame: Annotated[int, Field(ge=1)] = Field(
+        description="reference frames whose sweeps are tracked"
     )
-    track_max_gap_s: Positive
+    tracks: TrackRules
+    ground_motion: dict[str, GroundMotion]
+    ego_speed_mps: Positive = Field(
+        description="added to speeds where the motion of the vehicle is not measured"
+    )
+    ego_accel_mps2: Positive = Field(description="the same for accelerations")
+    direction_window_s: Positive = Field(description="neighbours that agree on the direction of what stands")
+    direction_speed_mps: Positive = Field(description="what moves faster points where it goes")
+    direction_off_rad: Positive = Field(description="from the fitted sides, up to which motion is believed")
+    contradicted_share: Share = Field(
+        description="of a track's frames in which others stand where it was not seen, from which it is none"
+    )
+    inside_share: Share = Field(
+        description="of a footprint within a better one, from which it is the same thing"
+    )
+    picture_motion: PictureMotion
     road_max_intensity: Share = Field(description="asphalt is darker to the lidar than what lies beside it")
     paint_min_intensity: Share = Field(description="brighter ground is paint, which is on the road")
     road_bin_m: Positive

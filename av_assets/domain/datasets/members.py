@@ -24,6 +24,9 @@ class MemberInfo:
         objects: class -> verified boxes.
         tags: e.g. {"light": "night", "weather": "rain", "zone": "urban"}.
         synced_shards, verified_labels: content digests of the bundles that are frozen.
+        geo_cell: H3 cell of the policy's resolution that holds most of its clips; None where no place is known.
+        week: Monday of the week in which it started, YYYY-MM-DD.
+        left_out: clips with labels that are not frozen -> why not.
     """
 
     drive: str
@@ -32,3 +35,6 @@ class MemberInfo:
     tags: Mapping[str, str] = field(default_factory=dict)
     synced_shards: str = ""
     verified_labels: str = ""
+    geo_cell: str | None = None
+    week: str | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)

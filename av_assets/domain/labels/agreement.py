@@ -1,7 +1,7 @@
-"""How far two people agree on the boxes of the same frames.
+"""How far people agree on the boxes of the same frames.
 
-Belongs here: matched agreement and Cohen's kappa. Does not belong here: what is done about disagreement
-(review).
+Belongs here: matched agreement, Cohen's kappa for two, Krippendorff's alpha for any number. Does not belong
+here: what is done about disagreement (consensus), who is good (label_qa).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from av_assets.domain.labels.annotators import DrawnBox, coordinates
 from av_assets.domain.labels.matching import match_boxes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 NOTHING = "none"
 Pair = tuple[DrawnBox | None, DrawnBox | None, float]
@@ -86,3 +86,39 @@ def cohen_kappa(table: npt.ArrayLike) -> float | None:
     if 1.0 - expected < 1e-12:
         return None
     return round(float((observed - expected) / (1.0 - expected)), 6)
+
+
+def shared(pairs: Sequence[Pair], least_iou: float) -> float | None:
+    """Share of objects that both drew with one class and at least this overlap; None where there is no object."""
+    if not pairs:
+        return None
+    return round(
+        sum(bool(a and b and a.cls == b.cls and iou >= least_iou) for a, b, iou in pairs) / len(pairs), 4
+    )
+
+
+def krippendorff_alpha(things: Sequence[Mapping[str, str]]) -> float | None:
+    """Krippendorff's alpha of nominal opinions ("Content Analysis", 2004); people may be missing anywhere.
+
+    Args:
+        things: per thing, person -> what they called it; "none" where they saw the place and drew nothing.
+
+    None where fewer than two people met, or all of them always said the same one word.
+    """
+    things = [
+        thing for thing in things if len(thing) > 1
+    ]  # what one person alone said has nothing to agree with
+    people = sorted({name for thing in things for name in thing})
+    words = {word: n for n, word in enumerate(sorted({w for thing in things for w in thing.values()}))}
+    if len(words) < 2:
+        return None
+    import krippendorff
+
+    data = np.full((len(people), len(things)), np.nan)
+    for column, thing in enumerate(things):
+        for name, word in thing.items():
+            data[people.index(name), column] = words[word]
+    alpha = krippendorff.alpha(
+        reliability_data=data, level_of_measurement="nominal", value_domain=list(range(len(words)))
+    )
+    return None if np.isnan(alpha) else round(float(alpha), 6)

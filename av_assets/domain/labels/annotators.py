@@ -1,8 +1,9 @@
 """Simulated people who draw boxes: they start from auto-labels, err as their profile says, and take time.
 
 They stand in where no annotation service is connected, so that the whole loop runs and its checks have
-something to find. Belongs here: one person, one frame. Does not belong here: who gets which frame,
-agreement (review).
+something to find. Belongs here: one person, one frame. Does not belong here: who gets which frame (drawing),
+agreement (consensus). They see what people see: the picture (here: truth), pre-annotations, the work that they review.
+Never whether a task's answer is known.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ HIDDEN = 0.4
 class DrawnBox:
     """A box in a picture: x1, y1, x2, y2 in pixels; `object_id` links boxes of one object over time.
 
-    Auto-labels and wrong boxes have the object id -1; `auto` is the row of the auto-label it was made
-    from, or -1.
+    Only simulated people know objects: auto-labels, wrong boxes and boxes of real people have the object id -1.
+    `label_id` is the pre-annotation that it came from, or of which it is.
     """
 
     cls: str
@@ -39,7 +40,7 @@ class DrawnBox:
     object_id: int = -1
     occlusion: float | None = None
     distance_m: float | None = None
-    auto: int = -1
+    label_id: str | None = None
 
     @property
     def height_px(self) -> float:
@@ -95,14 +96,48 @@ def annotate(
         cls = thing.cls
         if confusion < profile.confusion_rate:
             cls = CLASSES[(CLASSES.index(cls) + int(other)) % len(CLASSES)]
-        boxes.append(replace(thing, cls=cls, xyxy=xyxy, auto=column))
+        came_from = auto[column].label_id if column >= 0 else None
+        boxes.append(replace(thing, cls=cls, xyxy=xyxy, label_id=came_from))
     used = {column for column, _ in best.values()}
     for column, wrong in enumerate(auto):
         if column not in used:
             seconds += 0.25 * profile.object_s
             if rng.random() < profile.false_rate:
-                boxes.append(replace(wrong, auto=column))
+                boxes.append(wrong)
     return Annotation(profile.name, tuple(boxes), seconds)
+
+
+def look_over(
+    first: Sequence[DrawnBox],
+    truth: Sequence[DrawnBox],
+    auto: Sequence[DrawnBox],
+    profile: AnnotatorProfile,
+    size: tuple[int, int],
+    catch_rate: float,
+    match_iou: float,
+    rng: np.random.Generator,
+) -> Annotation:
+    """Review the boxes of somebody else: what the reviewer would do otherwise is mostly noticed and put right.
+
+    Args:
+        first: the author's boxes.
+        catch_rate: share of differences that the reviewer notices.
+    """
+    own = list(annotate(truth, auto, profile, size, rng).boxes)
+    pairs = match_boxes(coordinates(first), coordinates(own), match_iou)
+    other = {row: own[column] for row, column, _ in pairs}
+    seen = {column for _, column, _ in pairs}
+    boxes = []
+    for row, mine in enumerate(first):
+        noticed, theirs = rng.random() < catch_rate, other.get(row)
+        if theirs is not None:
+            boxes.append(theirs if mine.cls != theirs.cls and noticed else mine)
+        elif not (mine.object_id < 0 and noticed):
+            boxes.append(mine)
+    for column, theirs in enumerate(own):
+        if column not in seen and rng.random() < catch_rate and theirs.object_id >= 0:
+            boxes.append(theirs)
+    return Annotation(profile.name, tuple(boxes), profile.frame_s + 0.25 * profile.object_s * len(first))
 
 
 def _difficulty(thing: DrawnBox) -> float:

@@ -1,190 +1,296 @@
-"""Auto-labels of one drive: the lidar proposes boxes and drivable area for the front camera.
+"""Auto-labels of one drive: what lidar and cameras see, tracked over time, judged, and written with its evidence.
 
-Belongs here: the pass over a drive and its bundle. Does not belong here: each step (lidar_objects,
-drivable, tracking), what people make of it (review).
+Belongs here: the pass over a drive and its bundle. Does not belong here: each step (sightings, tracked, weak_rules,
+thresholds, label_rows), what people make of it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from av_assets.domain.evidence.digests import sha256_json
-from av_assets.domain.geometry.transforms import apply
-from av_assets.domain.labels.clip_frames import LabelFrame, has_role, label_frames
-from av_assets.domain.labels.drivable import (
-    close_behind_cones,
-    drivable_mask,
-    encode_mask,
-    off_road_m,
-    road_edges,
+from av_assets.domain.labels.consistency import residual_px, self_consistency, track_rows
+from av_assets.domain.labels.drivable import close_behind_cones, drivable_mask, encode_mask, off_road_m
+from av_assets.domain.labels.drive_frames import drive_frames, roles_of
+from av_assets.domain.labels.label_rows import Offer, Origin, Row, candidate_row, cuboid_row, label_row
+from av_assets.domain.labels.matching import iou_matrix
+from av_assets.domain.labels.schema import (
+    CANDIDATES_FILE,
+    CLASSES,
+    CUBOIDS_FILE,
+    DRIVABLE_FILE,
+    LABELS_FILE,
+    TRACKS_FILE,
+    write_bundle,
 )
-from av_assets.domain.labels.ground import ground_plane
-from av_assets.domain.labels.lidar_objects import LidarObject, find_objects
-from av_assets.domain.labels.schema import AUTO_LABELS, CLASSES, write_labels
-from av_assets.domain.labels.tracking import Tracker
+from av_assets.domain.labels.sightings import Sighting, Spotter
+from av_assets.domain.labels.smoothing import Placed
+from av_assets.domain.labels.tracked import in_pictures, timeline, tracked
 from av_assets.domain.labels.views import View
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from av_assets.domain.evidence.timing import Stopwatch
+    from av_assets.domain.labels.candidates import PictureDetector
     from av_assets.policies.autolabels import AutolabelPolicy
+    from av_assets.policies.label_fusion import LabelFusionPolicy
 
-RULES_VERSION = "lidar-rules/1"
+RULES_VERSION = "fused-tracks/1"
 DRIVABLE_SCORE = 0.8
+UNKNOWN = "unknown"
+
+
+def slice_of_clip(light: str | None, weather: str | None) -> str:
+    """Slice of a clip, as in "day", "rain", "night-rain": clear weather and daylight in company are not named."""
+    if light is None and weather is None:
+        return UNKNOWN
+    parts = [p for p in (light, weather) if p not in (None, "clear")]
+    named = [str(p) for p in parts if p != "day"] or ["day"]
+    return "-".join(named)
 
 
 @dataclass(frozen=True)
-class AutolabelSummary:
-    """What was labelled; `reason` says why nothing was, else it is empty."""
+class Labeller:
+    """All that decides how a drive is labelled; `slice_of` gives the slice of a clip, for thresholds."""
 
-    frames: int
-    labels: int
-    drivable: int
-    tracks: int
-    objects: dict[str, int]
-    labeller_digest: str
-    reason: str = ""
-    mean_score: dict[str, float] = field(default_factory=dict)
+    policy: AutolabelPolicy
+    fusion: LabelFusionPolicy
+    detectors: Sequence[PictureDetector] = ()
+    slice_of: Callable[[str], str] = lambda clip_id: UNKNOWN
+
+    @property
+    def digest(self) -> str:
+        """Names the labeller: its rules, its numbers and its models. It changes when any of them does."""
+        return sha256_json(
+            {
+                "rules": RULES_VERSION,
+                "policies": {p.name: p.digest for p in (self.policy, self.fusion)},
+                "models": {d.source: d.model_digest for d in self.detectors},
+            }
+        )
 
 
-def labeller_digest(policy: AutolabelPolicy) -> str:
-    """Names the labeller: its rules and its numbers. It changes when any of them does."""
-    return sha256_json({"rules": RULES_VERSION, "policy": policy.digest})
+@dataclass(frozen=True)
+class _Drive:
+    """What a drive offers to label with: None where it has none."""
+
+    camera: str | None
+    lidar: str | None
+    view: View | None
+    mounting: np.ndarray[Any, np.dtype[np.float64]] | None
+    reason: str
+
+    @classmethod
+    def of(cls, clips: Sequence[Path], calibration: Mapping[str, Any], labeller: Labeller) -> _Drive:
+        policy, roles = labeller.policy, roles_of(clips)
+        camera = policy.camera if policy.camera in roles else None
+        known = calibration.get("lidars", {}).get(policy.lidar)
+        lidar = policy.lidar if policy.lidar in roles and known is not None else None
+        given = calibration.get("cameras", {}).get(policy.camera)
+        view = View.of(given) if camera and given is not None else None
+        mounting = None
+        if lidar:
+            mounting = np.asarray(known["ego_SE3_lidar"], dtype=np.float64).reshape(4, 4)
+        reason = "" if lidar or (camera and labeller.detectors) else _why_not(policy, roles, camera)
+        return cls(camera, lidar, view, mounting, reason)
+
+
+def _without_lidar(fusion: LabelFusionPolicy) -> LabelFusionPolicy:
+    """Where a drive has no lidar nothing could agree with a detector: each may speak alone."""
+    free = {name: rule.model_copy(update={"alone": True}) for name, rule in fusion.sources.items()}
+    return fusion.model_copy(update={"sources": free})
+
+
+def _why_not(policy: AutolabelPolicy, roles: set[str], camera: str | None) -> str:
+    sweeps = "no calibration of" if policy.lidar in roles else "no"
+    sight = "no detector for" if camera else "no"
+    return f"{sweeps} {policy.lidar} and {sight} {policy.camera}"
 
 
 def auto_label_drive(
     clips: Sequence[Path],
     calibration: Mapping[str, Any],
-    policy: AutolabelPolicy,
+    labeller: Labeller,
     out_dir: Path,
     watch: Stopwatch | None = None,
-) -> AutolabelSummary:
-    """Label the clips of a drive; writes labels.parquet, drivable.parquet and report.json into `out_dir`.
+) -> dict[str, Any]:
+    """Label the clips of a drive; writes all files of `schema` into `out_dir` and returns the report.
 
     Args:
         clips: clip files of synced_shards.
         calibration: content of calibration.json.
 
-    A drive without the camera, the lidar or their calibration gives empty tables and a `reason`.
+    Without the lidar or its calibration there are boxes of detectors only; without the camera cuboids only; without
+    the calibration of the camera the two are not joined. A drive with nothing to label with gives empty tables and a
+    `reason`.
     """
-    reason = _why_not(clips, calibration, policy)
-    rows: list[dict[str, Any]] = []
-    masks: list[dict[str, Any]] = []
-    frames = 0
-    if not reason:
-        labeller = _Labeller(calibration, policy)
-        for frame in label_frames(clips, policy.camera, policy.every_kth_frame, policy.lidar):
-            frames += 1
-            with watch("compute") if watch else nullcontext():
-                labels, mask = labeller.label(frame)
-            rows += labels
-            masks += [mask] if mask is not None else []
-    summary = _summarise(frames, rows, masks, policy, reason)
+    drive = _Drive.of(clips, calibration, labeller)
+    sightings: list[Sighting] = []
+    if not drive.reason:
+        policy = labeller.policy
+        fusion = labeller.fusion if drive.lidar else _without_lidar(labeller.fusion)
+        spotter = Spotter(drive.view, drive.mounting, policy, fusion, labeller.detectors)
+        every = policy.every_kth_frame
+        between = policy.track_every_kth_frame if drive.lidar else every
+        for frame in drive_frames(clips, drive.camera, drive.lidar, every, between):
+            with watch("spot") if watch else nullcontext():
+                sightings.append(spotter.spot(frame))
+    with watch("track") if watch else nullcontext():
+        tables, report = _labels(sightings, drive, labeller)
     with watch("write") if watch else nullcontext():
-        write_labels(out_dir, rows, masks, _report(summary, policy), AUTO_LABELS)
-    return summary
+        write_bundle(out_dir, tables, report)
+    return report
 
 
-def _report(summary: AutolabelSummary, policy: AutolabelPolicy) -> dict[str, Any]:
-    where = {"camera": policy.camera, "lidar": policy.lidar, "every_kth_frame": policy.every_kth_frame}
-    return {**asdict(summary), **where, "rules": RULES_VERSION, "policy": policy.digest}
+def _labels(
+    sightings: Sequence[Sighting], drive: _Drive, labeller: Labeller
+) -> tuple[dict[str, list[Row]], dict[str, Any]]:
+    from av_assets.domain.labels.thresholds import kept
+
+    policy, fusion = labeller.policy, labeller.fusion
+    eye = np.zeros(2) if drive.mounting is None else drive.mounting[:2, 3]
+    line = timeline(sightings, eye)
+    placed = tracked(sightings, line, policy)
+    offers, rules = _judged(placed, sightings, drive, labeller)
+    chosen = {
+        id(c) for c in kept([o.candidate for o in offers], lambda c: labeller.slice_of(c.clip_id), fusion)
+    }
+    final = [o for o in offers if id(o.candidate) in chosen]
+    origin = Origin.of(labeller.digest, RULES_VERSION, policy.camera, labeller.detectors)
+    whole: dict[int, list[Placed]] = defaultdict(list)
+    for one in placed:
+        whole[one.candidate.track].append(one)
+    residuals = _residuals(final, {s.frame.ref_ns: s for s in sightings})
+    tables = {
+        LABELS_FILE: [label_row(o, origin) for o in final if o.candidate.xyxy is not None],
+        CUBOIDS_FILE: [cuboid_row(o, origin) for o in final if o.candidate.cuboid is not None],
+        CANDIDATES_FILE: [candidate_row(o, origin) for o in offers],
+        TRACKS_FILE: track_rows(final, whole, line.poses, line.times_s, residuals),
+        DRIVABLE_FILE: _masks(sightings, final, drive, policy),
+    }
+    return tables, _report(tables, sightings, drive, labeller, rules)
 
 
-def _why_not(clips: Sequence[Path], calibration: Mapping[str, Any], policy: AutolabelPolicy) -> str:
-    if policy.camera not in calibration.get("cameras", {}):
-        return f"no calibration of {policy.camera}"
-    if policy.lidar not in calibration.get("lidars", {}):
-        return f"no calibration of {policy.lidar}"
-    for role in (policy.camera, policy.lidar):
-        if not has_role(clips, role):
-            return f"no {role} in the drive"
-    return ""
+def _judged(
+    placed: Sequence[Placed], sightings: Sequence[Sighting], drive: _Drive, labeller: Labeller
+) -> tuple[list[Offer], dict[str, Any]]:
+    """Candidates of labelled frames with their final score."""
+    from av_assets.domain.labels.weak_rules import judgement
+
+    shown = in_pictures(placed, sightings, drive.view, labeller.policy)
+    off = [
+        None
+        if (edges := sightings[p.frame].edges) is None or p.candidate.cuboid is None
+        else off_road_m(edges, p.candidate.cuboid)
+        for p, _, _ in shown
+    ]
+    judged = judgement([p.candidate for p, _, _ in shown], labeller.fusion, off)
+    offers = [
+        Offer(
+            replace(p, candidate=c), sightings[p.frame].frame, labeller.slice_of(c.clip_id), hidden, distance
+        )
+        for (p, hidden, distance), c in zip(shown, judged.candidates, strict=True)
+    ]
+    return offers, {"combined_by": judged.how, "rules": judged.rules}
 
 
-class _Labeller:
-    """Holds calibration and tracks while a drive passes by."""
-
-    def __init__(self, calibration: Mapping[str, Any], policy: AutolabelPolicy) -> None:
-        self.policy = policy
-        self.view = View.of(calibration["cameras"][policy.camera])
-        lidar = calibration["lidars"][policy.lidar]["ego_SE3_lidar"]
-        self.mounting = np.asarray(lidar, dtype=np.float64).reshape(4, 4)
-        self.tracker = Tracker(policy)
-        self.digest = labeller_digest(policy)
-
-    def label(self, frame: LabelFrame) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-        if frame.points is None or len(frame.points) == 0:
-            return [], None
-        points = frame.points.astype(np.float64)
-        points = points[np.isfinite(points).all(axis=1)]
-        points[:, :3] = apply(self.mounting, points[:, :3])
-        plane = ground_plane(points, self.policy.ground_tolerance_m)
-        objects = find_objects(points, plane, self.mounting[:2, 3], self.policy)
-        edges = road_edges(points, plane, self.policy)
-        if edges is not None:
-            most = self.policy.off_road_margin_m
-            objects = [o for o in objects if o.cls != "vehicle" or off_road_m(edges, o.box) < most]
-        numbers = self.tracker.update(objects, frame.ref_ns * 1e-9)
-        rows = [self._row(frame, o, n) for o, n in zip(objects, numbers, strict=True)]
-        return [row for row in rows if row is not None], self._mask(frame, edges, plane, objects)
-
-    def _row(self, frame: LabelFrame, thing: LidarObject, number: int) -> dict[str, Any] | None:
-        box = self.view.picture_box(thing.box, self.policy.min_inside_share)
-        if box is None or min(box[2] - box[0], box[3] - box[1]) < self.policy.min_box_px:
-            return None
-        corners = dict(zip(("x1", "y1", "x2", "y2"), (round(v, 2) for v in box), strict=True))
-        return {
-            **self._key(frame),
-            **corners,
-            "label_id": f"auto-{number:04d}",
-            "cls": thing.cls,
-            "score": round(thing.score, 4),
-            "source": RULES_VERSION,
-            "occlusion": None,
-            "distance_m": round(self.view.distance_m(thing.box), 2),
-        }
-
-    def _mask(
-        self,
-        frame: LabelFrame,
-        edges: tuple[np.ndarray, np.ndarray] | None,
-        plane: np.ndarray,
-        objects: list[LidarObject],
-    ) -> dict[str, Any] | None:
-        if edges is None:
-            return None
-        edges = close_behind_cones(edges, [o for o in objects if o.cls == "cone"], self.policy)
-        mask = drivable_mask(edges, plane, objects, self.view, self.policy.road_reach_m)
-        size = {"width": self.view.width, "height": self.view.height}
-        return {**self._key(frame), **size, "mask": encode_mask(mask), "score": DRIVABLE_SCORE}
-
-    def _key(self, frame: LabelFrame) -> dict[str, Any]:
-        return {"clip_id": frame.clip_id, "ref_ns": frame.ref_ns, "camera": self.policy.camera}
+def _residuals(offers: Sequence[Offer], sightings: Mapping[int, Sighting]) -> dict[int, list[float]]:
+    """Track -> how far its projected cuboid is from what a detector saw, where one agreed."""
+    found: dict[int, list[float]] = defaultdict(list)
+    for one in offers:
+        c = one.candidate
+        if c.cuboid is None or c.xyxy is None:
+            continue
+        seen = [
+            d.xyxy
+            for source, boxes in sightings[c.ref_ns].seen.items()
+            if source in c.sources
+            for d in boxes
+            if d.cls == c.cls
+        ]
+        overlap = iou_matrix([c.xyxy], seen)[0] if seen else np.zeros(0)
+        if len(overlap) and overlap.max() > 0:
+            found[c.track].append(residual_px(c.xyxy, seen[int(overlap.argmax())]))
+    return found
 
 
-def _summarise(
-    frames: int,
-    rows: Sequence[dict[str, Any]],
-    masks: Sequence[dict[str, Any]],
-    policy: AutolabelPolicy,
-    reason: str,
-) -> AutolabelSummary:
-    count = Counter(row["cls"] for row in rows)
-    scores = {c: [row["score"] for row in rows if row["cls"] == c] for c in CLASSES}
-    return AutolabelSummary(
-        frames,
-        len(rows),
-        len(masks),
-        len({row["label_id"] for row in rows}),
-        {c: count[c] for c in CLASSES},
-        labeller_digest(policy),
-        reason,
-        {c: round(float(np.mean(values)), 4) for c, values in scores.items() if values},
-    )
+def _masks(
+    sightings: Sequence[Sighting], offers: Sequence[Offer], drive: _Drive, policy: AutolabelPolicy
+) -> list[Row]:
+    """Drivable area of labelled frames with a picture in which a road was seen, less what stands on it."""
+    view, rows = drive.view, []
+    things: dict[int, list[Any]] = defaultdict(list)
+    for one in offers:
+        if one.candidate.cuboid is not None:
+            things[one.candidate.ref_ns].append(one.candidate)
+    for sighting in sightings:
+        frame = sighting.frame
+        if view is None or not frame.labelled or sighting.edges is None or sighting.plane is None:
+            continue
+        here = things[frame.ref_ns]
+        edges = close_behind_cones(sighting.edges, [c.cuboid for c in here if c.cls == "cone"], policy)
+        mask = drivable_mask(edges, sighting.plane, [c.cuboid for c in here], view, policy.road_reach_m)
+        row = {
+                "clip_id": frame.clip_id, "ref_ns": frame.ref_ns, "camera": policy.camera,
+                "width": view.width, "height": view.height, "mask": encode_mask(mask), "score": DRIVABLE_SCORE,
+        }  # fmt: skip
+        rows.append(row)
+    return rows
+
+
+def _report(
+    tables: Mapping[str, Sequence[Row]],
+    sightings: Sequence[Sighting],
+    drive: _Drive,
+    labeller: Labeller,
+    rules: Mapping[str, Any],
+) -> dict[str, Any]:
+    policy, labels = labeller.policy, tables[LABELS_FILE]
+    count = Counter(row["cls"] for row in labels)
+    scores = {c: [row["score"] for row in labels if row["cls"] == c] for c in CLASSES}
+    return {
+        "frames": sum(s.frame.labelled for s in sightings),
+        "frames_tracked": len(sightings),
+        "labels": len(labels),
+        "bridged": sum(row["state"] == "bridged" for row in labels),
+        "cuboids": len(tables[CUBOIDS_FILE]),
+        "candidates": len(tables[CANDIDATES_FILE]),
+        "tracks": len(tables[TRACKS_FILE]),
+        "drivable": len(tables[DRIVABLE_FILE]),
+        "objects": {c: count[c] for c in CLASSES},
+        "mean_score": {c: round(float(np.mean(v)), 4) for c, v in scores.items() if v},
+        "by_rule": dict(sorted(Counter(row["rule"] for row in labels).items())),
+        "camera": policy.camera,
+        "lidar": policy.lidar,
+        "every_kth_frame": policy.every_kth_frame,
+        "reason": drive.reason,
+        "labeller_digest": labeller.digest,
+        "rules": RULES_VERSION,
+        "policies": {p.name: p.digest for p in (policy, labeller.fusion)},
+        "sources": _sources(sightings, drive, labeller),
+        "weak_rules": dict(rules),
+        "self_consistency": self_consistency(tables[TRACKS_FILE]),
+    }
+
+
+def _sources(sightings: Sequence[Sighting], drive: _Drive, labeller: Labeller) -> dict[str, Any]:
+    """What took part: frames it looked at, things it saw, its model."""
+    found: dict[str, Any] = {}
+    if drive.lidar:
+        swept = [s for s in sightings if s.plane is not None]
+        seen = sum("lidar" in c.sources for s in swept for c in s.candidates)
+        found["lidar"] = {"frames": len(swept), "seen": seen, "model_digest": None}
+    for detector in labeller.detectors:
+        looked = [s.seen[detector.source] for s in sightings if detector.source in s.seen]
+        found[detector.source] = {
+            "frames": len(looked), "seen": sum(len(boxes) for boxes in looked),
+            "model_digest": detector.model_digest,
+        }  # fmt: skip
+    return found

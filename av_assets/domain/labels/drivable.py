@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from av_assets.domain.labels.box_fit import Box3D
-    from av_assets.domain.labels.lidar_objects import LidarObject
     from av_assets.domain.labels.views import View
     from av_assets.policies.autolabels import AutolabelPolicy
 
@@ -86,12 +85,12 @@ def _fit(
 
 
 def close_behind_cones(
-    edges: tuple[Floats, Floats], cones: Sequence[LidarObject], policy: AutolabelPolicy
+    edges: tuple[Floats, Floats], cones: Sequence[Box3D], policy: AutolabelPolicy
 ) -> tuple[Floats, Floats]:
     """Move an edge inward to a row of cones on its side of the vehicle."""
     moved: list[Floats] = list(edges)
     for side, sign in ((0, 1.0), (1, -1.0)):
-        row = [c.box for c in cones if 0 < sign * c.box.y_m < sign * _at(edges[side], c.box.x_m)]
+        row = [c for c in cones if 0 < sign * c.y_m < sign * _at(edges[side], c.x_m)]
         if len(row) >= policy.cone_row_min:
             offset = np.median([c.y_m - (_at(edges[side], c.x_m) - edges[side][0]) for c in row])
             moved[side] = np.array([offset, *edges[side][1:]])
@@ -108,7 +107,7 @@ def _at(edge: Floats, x: float) -> float:
 
 
 def drivable_mask(
-    edges: tuple[Floats, Floats], plane: Floats, objects: Sequence[LidarObject], view: View, reach_m: float
+    edges: tuple[Floats, Floats], plane: Floats, objects: Sequence[Box3D], view: View, reach_m: float
 ) -> npt.NDArray[np.uint8]:
     """(height, width) 0/255: the ground between the edges as far as `reach_m`, less the outlines of
     objects.
@@ -126,7 +125,7 @@ def drivable_mask(
     if len(pixels) >= 3:
         cv2.fillPoly(mask, [np.rint(np.clip(pixels, -10_000, 10_000)).astype(np.int32)], (255,))
     for thing in objects:
-        outline = view.project_outline(thing.box)
+        outline = view.project_outline(thing)
         if outline is not None:
             hull = cv2.convexHull(np.rint(np.clip(outline, -10_000, 10_000)).astype(np.int32))
             cv2.fillConvexPoly(mask, hull, (0,))

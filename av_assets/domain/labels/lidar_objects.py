@@ -51,16 +51,50 @@ def find_objects(
     canopy = points[height > policy.canopy_height_m, :2] - sensor_xy
     solid = ~_structure(points, height, policy)
     points, height, away = points[solid], height[solid], away[solid]
+    sweep = _Sweep(points, height, away, plane, sensor_xy, policy)
     found = []
-    for members in clusters(points[:, :2], sensor_xy, policy):
-        xy, top = points[members, :2], height[members]
-        ground = float(plane[:2] @ xy.mean(axis=0) + plane[2])
-        thing = _name(xy, top, points[members, 3], float(away[members].min()), ground, sensor_xy, policy)
-        if thing is None or thing.score < policy.min_score:
-            continue
-        if thing.cls != "pedestrian" or not _under_canopy(xy.mean(axis=0) - sensor_xy, canopy, policy):
-            found.append(thing)
+    for members in clusters(points[:, :2], sensor_xy, policy, policy.along_gap_m):
+        for thing, xy in _things(sweep, members):
+            if thing.score >= policy.min_score and not (
+                thing.cls == "pedestrian" and _under_canopy(xy - sensor_xy, canopy, policy)
+            ):
+                found.append(thing)
     return sorted(found, key=lambda o: (np.hypot(o.box.x_m, o.box.y_m), o.box.x_m))
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """The points off the ground of one sweep."""
+
+    points: Floats
+    height: Floats
+    away: Floats
+    plane: Floats
+    eye: Floats
+    policy: AutolabelPolicy
+
+    def named(self, members: npt.NDArray[np.int64]) -> tuple[LidarObject | None, Floats]:
+        """What the points are, and their middle."""
+        xy, middle = self.points[members, :2], self.points[members, :2].mean(axis=0)
+        ground = float(self.plane[:2] @ middle + self.plane[2])
+        shine, nearest = self.points[members, 3], float(self.away[members].min())
+        return _name(xy, self.height[members], shine, nearest, ground, self.eye, self.policy), middle
+
+
+def _things(sweep: _Sweep, members: npt.NDArray[np.int64]) -> list[tuple[LidarObject, Floats]]:
+    """What a cluster is: one thing, or people who stand so close that the gap of vehicles joined them."""
+    whole, middle = sweep.named(members)
+    if whole is not None and whole.cls == "vehicle":
+        xy, policy = sweep.points[members, :2], sweep.policy
+        parts = list(clusters(xy, sweep.eye, policy, policy.apart_gap_m))
+        wide = [np.ptp(xy[part], axis=0).max() >= policy.apart_min_side_m for part in parts]
+        # A wall along the line of sight falls apart too: into many pieces, each as slim as one beam.
+        if 1 < len(parts) <= policy.apart_most and all(wide):
+            named = [sweep.named(members[part]) for part in parts]
+            people = [(thing, xy) for thing, xy in named if thing is not None and thing.cls != "vehicle"]
+            if len(people) == len(parts):
+                return people
+    return [] if whole is None else [(whole, middle)]
 
 
 def _under_canopy(ray: Floats, canopy: Floats, policy: AutolabelPolicy) -> bool:
@@ -92,11 +126,14 @@ def _structure(points_ego: Floats, height: Floats, policy: AutolabelPolicy) -> n
     return inside
 
 
-def clusters(xy: Floats, sensor_xy: Floats, policy: AutolabelPolicy) -> Iterator[npt.NDArray[np.int64]]:
+def clusters(
+    xy: Floats, sensor_xy: Floats, policy: AutolabelPolicy, along_gap_m: float
+) -> Iterator[npt.NDArray[np.int64]]:
     """Indices of the points (N, 2) of each cluster.
 
     Points are merged on a fine grid, cells are linked when they are close: across the line of sight by a
-    gap that grows with distance as beams spread, along it by a longer one that bridges bonnet and windscreen.
+    gap that grows with distance as beams spread, along it by `along_gap_m`; vehicles need one that bridges bonnet and
+    windscreen.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -108,14 +145,15 @@ def clusters(xy: Floats, sensor_xy: Floats, policy: AutolabelPolicy) -> Iterator
     inverse = inverse.reshape(-1)
     count = np.bincount(inverse)
     centre = np.stack([np.bincount(inverse, xy[:, k]) / count for k in (0, 1)], axis=1)
-    pairs = cKDTree(centre).query_pairs(policy.along_gap_m, output_type="ndarray")
+    reach = max(along_gap_m, policy.across_gap_m, policy.across_gap_rad * policy.max_distance_m)
+    pairs = cKDTree(centre).query_pairs(reach, output_type="ndarray")
     a, b = centre[pairs[:, 0]] - sensor_xy, centre[pairs[:, 1]] - sensor_xy
     middle = (a + b) / 2
     away = np.maximum(np.hypot(middle[:, 0], middle[:, 1]), 1e-6)
     along = ((b - a) * middle).sum(axis=1) / away
     across = ((b - a)[:, 0] * middle[:, 1] - (b - a)[:, 1] * middle[:, 0]) / away
     gap = np.maximum(policy.across_gap_m, policy.across_gap_rad * away)
-    linked = pairs[(along / policy.along_gap_m) ** 2 + (across / gap) ** 2 <= 1.0]
+    linked = pairs[(along / along_gap_m) ** 2 + (across / gap) ** 2 <= 1.0]
     graph = coo_array((np.ones(len(linked), dtype=bool), linked.T), shape=(len(centre), len(centre)))
     part = connected_components(graph, directed=False)[1][inverse]
     order = np.argsort(part, kind="stable")

@@ -1,6 +1,6 @@
-"""The files of label bundles: their columns, and writing them so that equal labels give equal bytes.
+"""The files of auto-label bundles: their columns, and writing them so that equal labels give equal bytes.
 
-Belongs here: layout. Does not belong here: making or judging labels.
+Belongs here: layout. Does not belong here: making or judging labels, files of people's labels (label_files).
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 CLASSES: Final = ("vehicle", "pedestrian", "cone")
 LABELS_FILE, DRIVABLE_FILE, REPORT_FILE = "labels.parquet", "drivable.parquet", "report.json"
-_VERSION: Final = {b"schema_version": b"1"}
+CUBOIDS_FILE, TRACKS_FILE, CANDIDATES_FILE = "cuboids.parquet", "tracks.parquet", "candidates.parquet"
+_VERSION: Final = {b"schema_version": b"2"}
 AUTO_LABELS: Final = pa.schema(
     [
         ("clip_id", pa.string()),
@@ -29,11 +30,59 @@ AUTO_LABELS: Final = pa.schema(
         ("source", pa.string()),
         ("occlusion", pa.float32()),
         ("distance_m", pa.float32()),
+        ("rule", pa.string()),
+        ("labeller_digest", pa.string()),
+        ("model_digest", pa.string()),
+        ("frame_digest", pa.string()),
+        ("state", pa.string()),
     ],
     metadata=_VERSION,
 )
-VERIFIED_LABELS: Final = pa.schema(
-    [*AUTO_LABELS, ("annotator", pa.string()), ("status", pa.string()), ("labeller_digest", pa.string())],
+CUBOIDS: Final = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("ref_ns", pa.int64()),
+        ("label_id", pa.string()),
+        ("cls", pa.string()),
+        *(
+            (name, pa.float32())
+            for name in ("x_m", "y_m", "z_m", "length_m", "width_m", "height_m", "yaw_rad")
+        ),
+        *((name, pa.float32()) for name in ("vx_mps", "vy_mps", "score")),
+        ("points", pa.int32()),
+        ("rule", pa.string()),
+        ("state", pa.string()),
+        ("labeller_digest", pa.string()),
+        ("model_digest", pa.string()),
+        ("sweep_digest", pa.string()),
+    ],
+    metadata=_VERSION,
+)
+TRACKS: Final = pa.schema(
+    [
+        ("label_id", pa.string()),
+        ("cls", pa.string()),
+        ("first_ns", pa.int64()),
+        ("last_ns", pa.int64()),
+        *((name, pa.int32()) for name in ("frames", "observed", "bridged")),
+        *((name, pa.float32()) for name in ("mean_score", "length_m", "width_m", "height_m")),
+        *((name, pa.float32()) for name in ("speed_residual_mps", "size_spread", "reprojection_px")),
+    ],
+    metadata=_VERSION,
+)
+CANDIDATES: Final = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("ref_ns", pa.int64()),
+        ("camera", pa.string()),
+        ("track", pa.int64()),
+        ("cls", pa.string()),
+        *((name, pa.float32()) for name in ("x1", "y1", "x2", "y2", "score")),
+        ("rule", pa.string()),
+        ("slice", pa.string()),
+        ("distance_m", pa.float32()),
+        ("sources", pa.string()),
+    ],
     metadata=_VERSION,
 )
 DRIVABLE: Final = pa.schema(
@@ -50,18 +99,26 @@ DRIVABLE: Final = pa.schema(
 )
 
 
-def write_labels(
-    out_dir: Path,
-    labels: Sequence[dict[str, Any]],
-    drivable: Sequence[dict[str, Any]],
-    report: dict[str, Any],
-    schema: pa.Schema,
+def write_bundle(
+    out_dir: Path, tables: Mapping[str, Sequence[dict[str, Any]]], report: dict[str, Any]
 ) -> None:
-    """Write the three files of a label bundle; rows sorted by time, camera and label."""
-    rows = sorted(labels, key=lambda r: (r["ref_ns"], r["camera"], r["label_id"], r["x1"]))
-    masks = sorted(drivable, key=lambda r: (r["ref_ns"], r["camera"]))
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), out_dir / LABELS_FILE, compression="zstd")
-    # PNG does not compress again.
-    pq.write_table(pa.Table.from_pylist(masks, schema=DRIVABLE), out_dir / DRIVABLE_FILE, compression="none")
+    """Write all files of an auto-label bundle; `tables` gives rows by file name, missing ones are empty.
+
+    Rows are sorted by time, then by all that names them.
+    """
+    for name, (schema, key) in _FILES.items():
+        rows = sorted(tables.get(name, ()), key=lambda r: tuple(r[column] for column in key))
+        # PNG does not compress again.
+        how = "none" if name == DRIVABLE_FILE else "zstd"
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), out_dir / name, compression=how)
     text = json.dumps(report, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     (out_dir / REPORT_FILE).write_text(text + "\n", "utf-8")
+
+
+_FILES: Final = {
+    LABELS_FILE: (AUTO_LABELS, ("ref_ns", "camera", "label_id")),
+    CUBOIDS_FILE: (CUBOIDS, ("ref_ns", "label_id")),
+    TRACKS_FILE: (TRACKS, ("label_id",)),
+    CANDIDATES_FILE: (CANDIDATES, ("ref_ns", "camera", "track")),
+    DRIVABLE_FILE: (DRIVABLE, ("ref_ns", "camera")),
+}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -23,13 +23,21 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from av_assets.domain.labels.clip_frames import LabelFrame
     from av_assets.policies.annotation import AnnotationPolicy
+
+
+class Moment(Protocol):
+    """A frame or task: its reference stamp and the exposure of its camera."""
+
+    @property
+    def ref_ns(self) -> int: ...
+    @property
+    def camera_ns(self) -> int: ...
 
 
 def _box(row: Mapping[str, Any], object_id: int) -> DrawnBox:
     xyxy = (float(row["x1"]), float(row["y1"]), float(row["x2"]), float(row["y2"]))
-    return DrawnBox(row["cls"], xyxy, object_id, row["occlusion"], row["distance_m"])
+    return DrawnBox(row["cls"], xyxy, object_id, row["occlusion"], row["distance_m"], row.get("label_id"))
 
 
 @dataclass(frozen=True)
@@ -63,10 +71,10 @@ class AutoFrames:
                 "not an auto-label bundle", code="bad_auto_labels", file=path, remedy=remedy
             ) from error
 
-    def of(self, frame: LabelFrame) -> list[dict[str, Any]]:
+    def of(self, frame: Moment) -> list[dict[str, Any]]:
         return self.rows.get(frame.ref_ns, [])
 
-    def boxes(self, frame: LabelFrame) -> list[DrawnBox]:
+    def boxes(self, frame: Moment) -> list[DrawnBox]:
         return [_box(row, -1) for row in self.of(frame)]
 
 
@@ -88,7 +96,7 @@ class TruthFrames:
                 self._boxes[row["sensor_ns"]].append(_box(row, row["object_id"]))
         self._stamps = np.array(sorted(self._masks), dtype=np.int64)
 
-    def _stamp(self, frame: LabelFrame) -> int | None:
+    def _stamp(self, frame: Moment) -> int | None:
         if len(self._stamps) == 0:
             return None
         place = int(np.searchsorted(self._stamps, frame.camera_ns))
@@ -96,15 +104,15 @@ class TruthFrames:
         best = int(near[np.argmin(np.abs(near - frame.camera_ns))])
         return best if abs(best - frame.camera_ns) <= self._tolerance_ns else None
 
-    def covers(self, frame: LabelFrame) -> bool:
+    def covers(self, frame: Moment) -> bool:
         return self._stamp(frame) is not None
 
-    def boxes(self, frame: LabelFrame) -> list[DrawnBox]:
+    def boxes(self, frame: Moment) -> list[DrawnBox]:
         """What is to be labelled in the frame; empty where nothing is known."""
         stamp = self._stamp(frame)
         return [] if stamp is None else self._boxes.get(stamp, [])
 
-    def mask(self, frame: LabelFrame) -> bytes | None:
+    def mask(self, frame: Moment) -> bytes | None:
         """PNG of the drivable area."""
         stamp = self._stamp(frame)
         return None if stamp is None else bytes(self._masks[stamp]["mask"])

@@ -79,7 +79,7 @@ def parse_filter(text: str) -> Filter:
     ):
         raise _bad("the filter is too long or too deep")
     try:
-        tree = _parser().parse(text)
+        tree = filter_parser().parse(text)
     except LarkError as error:
         where = getattr(error, "column", None)
         at = f" at character {where}" if isinstance(where, int) and where > 0 else ""
@@ -89,7 +89,7 @@ def parse_filter(text: str) -> Filter:
 
 
 @cache
-def _parser() -> Any:
+def filter_parser() -> Any:
     from lark import Lark
 
     return Lark(_GRAMMAR, parser="lalr")

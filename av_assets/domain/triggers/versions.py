@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from av_assets.domain.errors import PolicyError
 
-KEY: Final = re.compile(r"^[a-z0-9]+(-[a-z0-9.]+)*$")
+KEY: Final = re.compile(r"^[a-z0-9]+(_[a-z0-9]+)*(-[a-z0-9.]+)*$")
 MAX_LENGTH: Final = 64
 # The grammar of semver.org 2.0.0 without build metadata, in lower case: versions are also keys of partitions.
 _NUMBER: Final = r"0|[1-9][0-9]*"
@@ -75,7 +75,7 @@ def policy_key(kind: str, version: str) -> str:
         PolicyError: bad_version, or bad_policy_key where the grammar of keys refuses it.
     """
     key = f"{kind}-{Version(version).text}"
-    if not KEY.fullmatch(key) or not kind.isalnum():
+    if not KEY.fullmatch(key) or not kind.replace("_", "").isalnum():
         raise PolicyError(f"{key!r} cannot be a key", code="bad_policy_key", remedy="as in events-1.1.0")
     return key
 

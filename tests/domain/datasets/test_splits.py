@@ -7,7 +7,8 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from av_assets.domain.datasets.splits import hash_place, split_of
+from av_assets.domain.datasets.members import MemberInfo
+from av_assets.domain.datasets.splits import hash_place, split_key, split_of
 from av_assets.domain.simulation.samples import sample_drives
 from av_assets.policies.golden import GoldenPolicy
 
@@ -52,3 +53,33 @@ def test_the_sample_drives_fill_all_splits_with_hard_conditions_in_test() -> Non
     test = [s for s in scripts if splits[s.drive] == "test"]
     assert {"night", "day"} <= {s.light for s in test}
     assert {"rain", "fog"} & {s.weather for s in test}
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(drive_ids, st.sampled_from("abcdef"), st.integers(1, 52)), unique_by=lambda row: row[0]
+    ),
+    st.tuples(drive_ids, st.sampled_from("abcdefgh"), st.integers(1, 52)),
+    st.sampled_from(["drive", "geo_cell", "week", "geo_cell_week"]),
+)
+def test_whatever_is_split_by_is_never_divided_and_never_moves(
+    rows: list[tuple[str, str, int]], new: tuple[str, str, int], by: str
+) -> None:
+    policy = POLICY.model_copy(update={"split_by": by})
+
+    def splits(given_rows: list[tuple[str, str, int]]) -> dict[str, tuple[str | None, str]]:
+        members = [MemberInfo(d, 1, geo_cell=cell, week=f"2025-W{week}") for d, cell, week in given_rows]
+        keys = {m.drive: split_key(m, policy) for m in members}
+        return {drive: (key, split_of(str(key), policy)) for drive, key in keys.items()}
+
+    before, after = splits(rows), splits([new, *(row for row in rows if row[0] != new[0])])
+    assert all(after[drive] == place for drive, place in before.items() if drive != new[0])
+    assert len(set(after.values())) == len({key for key, _ in after.values()})
+
+
+def test_an_unknown_place_is_no_key() -> None:
+    nowhere = MemberInfo("veh001-a", 1, week="2025-06-02")
+    assert split_key(nowhere, POLICY.model_copy(update={"split_by": "geo_cell_week"})) is None
+    assert split_key(nowhere, POLICY.model_copy(update={"split_by": "week"})) == "2025-06-02"
+    assert split_key(nowhere, POLICY) == "veh001-a"

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from av_assets.domain.labels.agreement import agreement, cohen_kappa, pair_boxes
+from av_assets.domain.labels.agreement import (
+    agreement,
+    cohen_kappa,
+    krippendorff_alpha,
+    pair_boxes,
+    shared,
+)
 from av_assets.domain.labels.annotators import DrawnBox
 from av_assets.domain.labels.matching import iou_matrix, match_boxes
 from av_assets.domain.labels.schema import CLASSES
@@ -75,3 +81,58 @@ def test_matching_takes_the_best_total_and_not_the_first_come() -> None:
 def test_nothing_drawn_is_full_agreement_without_a_kappa() -> None:
     nothing = agreement([])
     assert (nothing.objects, nothing.share, nothing.kappa) == (0, 1.0, None)
+
+
+def things(*rows: str) -> list[dict[str, str]]:
+    """A reliability table, one row of digits per person, a dot where they said nothing."""
+    columns = zip(*(row.split() for row in rows), strict=True)
+    return [{str(n): word for n, word in enumerate(column) if word != "."} for column in columns]
+
+
+def test_alpha_of_published_tables() -> None:
+    """Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011), examples B and C (nominal data)."""
+    four = things(
+        "1 2 3 3 2 1 4 1 2 . . .",
+        "1 2 3 3 2 2 4 1 2 5 . 3",
+        ". 3 3 3 2 3 4 2 2 5 1 .",
+        "1 2 3 3 2 4 4 1 2 5 1 .",
+    )
+    assert krippendorff_alpha(four) == pytest.approx(0.743, abs=5e-4)
+    two = things("a a b b d c c c e d d a", "b a b b b c c c e d d d")
+    assert krippendorff_alpha(two) == pytest.approx(0.692, abs=5e-4)
+
+
+def coincidences(rows: list[dict[str, str]]) -> float | None:
+    """Alpha from the coincidence matrix, by its definition."""
+    words = sorted({w for row in rows if len(row) > 1 for w in row.values()})
+    matrix = np.zeros((len(words), len(words)))
+    for row in rows:
+        said = [words.index(w) for w in row.values()] if len(row) > 1 else []
+        for i, a in enumerate(said):
+            for j, b in enumerate(said):
+                matrix[a, b] += (i != j) / (len(said) - 1)
+    n, margins = matrix.sum(), matrix.sum(axis=1)
+    if n <= 1 or np.count_nonzero(margins) < 2:
+        return None
+    observed = 1 - np.trace(matrix) / n
+    expected = 1 - (margins * (margins - 1)).sum() / (n * (n - 1))
+    return float(1 - observed / expected)
+
+
+opinions = st.lists(
+    st.dictionaries(st.sampled_from("abc"), st.sampled_from([*CLASSES, "none"]), min_size=1), max_size=12
+)
+
+
+@settings(deadline=None)
+@given(opinions)
+def test_alpha_is_that_of_the_coincidence_matrix(rows: list[dict[str, str]]) -> None:
+    expected, alpha = coincidences(rows), krippendorff_alpha(rows)
+    if expected is not None:
+        assert alpha == pytest.approx(expected, abs=1e-5)
+
+
+def test_shared_boxes_at_two_overlaps() -> None:
+    a, b = DrawnBox("cone", (0, 0, 10, 10)), DrawnBox("cone", (0, 0, 10, 6))
+    pairs = pair_boxes([a], [b], 0.5)
+    assert (shared(pairs, 0.5), shared(pairs, 0.7), shared([], 0.5)) == (1.0, 0.0, None)

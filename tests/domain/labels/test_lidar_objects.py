@@ -87,7 +87,7 @@ def test_what_stands_on_the_road_is_not_drivable() -> None:
     plane = ground_plane(points, POLICY.ground_tolerance_m)
     edges = road_edges(points, plane, POLICY)
     assert edges is not None
-    mask = drivable_mask(edges, plane, found([CAR]), VIEW, POLICY.road_reach_m)
+    mask = drivable_mask(edges, plane, [thing.box for thing in found([CAR])], VIEW, POLICY.road_reach_m)
     x1, y1, x2, y2 = (round(v) for v in project(CAR))
     assert mask[(y1 + y2) // 2, (x1 + x2) // 2] == 0
     assert np.array_equal(decode_mask(encode_mask(mask)), mask)

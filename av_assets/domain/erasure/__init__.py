@@ -1,0 +1,1 @@
+"""Erasure as a plan: whom a request means, what depends on it, what a hold keeps. Doing it: resources/erasure.py."""

@@ -84,6 +84,7 @@ class Work:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        self.lake.refuse_erased(self.partition)
         pq.write_table(rows, self.out / f"{name}.parquet")
         made_from = canonical_json({m.asset: m.content for m in self.inputs.values()}).decode()
         for column, value in (("made_from", made_from), ("run_id", self.run_id)):

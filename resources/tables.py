@@ -100,11 +100,19 @@ class Tables:
         Raises:
             TransientError: other writers kept winning.
         """
+        import pyarrow as pa
+        from deltalake import write_deltalake
 
         def delete() -> None:
             table = self._open(name)
             if table is not None:
-                table.delete(_equals(key, value))
+                # Not `table.delete`: it leaves columns of a type behind that filters cannot read.
+                write_deltalake(
+                    table,
+                    pa.schema(table.schema().to_arrow()).empty_table(),
+                    mode="overwrite",
+                    predicate=_equals(key, value),
+                )
 
         self._until_committed(name, delete)
 

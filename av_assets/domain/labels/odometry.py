@@ -29,7 +29,8 @@ class Pose:
 
     def still(self, xy: Floats) -> Floats:
         """(N, 2) ego -> still frame."""
-        return self.turned(xy) + np.array([self.x_m, self.y_m])
+        moved: Floats = self.turned(xy) + np.array([self.x_m, self.y_m])
+        return moved
 
     def ego(self, xy: Floats) -> Floats:
         """(N, 2) still -> ego frame."""
@@ -65,7 +66,7 @@ def poses(
     gone = step * (speed[1:] + speed[:-1]) / 2
     x = np.concatenate([[0.0], np.cumsum(gone * np.cos(middle))])
     y = np.concatenate([[0.0], np.cumsum(gone * np.sin(middle))])
-    return [Pose(*(float(v) for v in row), True) for row in zip(x, y, yaw, strict=True)]
+    return [Pose(float(a), float(b), float(c), True) for a, b, c in zip(x, y, yaw, strict=True)]
 
 
 def _filled(times_ns: Sequence[int], values: Sequence[float | None]) -> Floats | None:

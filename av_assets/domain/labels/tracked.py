@@ -164,7 +164,7 @@ def _in_picture(
 def _corrected(xyxy: Corners, one: Placed, sighting: Sighting) -> Corners:
     """Moved as other sources moved the lidar's own box when they were fused."""
     raw = one.raw
-    own = sighting.own_boxes.get(raw.cuboid) if raw is not None else None
+    own = sighting.own_boxes.get(raw.cuboid) if raw is not None and raw.cuboid is not None else None
     if raw is None or own is None or raw.xyxy is None or len(raw.sources) < 2:
         return xyxy
     x1, y1, x2, y2 = (v + fused - was for v, fused, was in zip(xyxy, raw.xyxy, own, strict=True))

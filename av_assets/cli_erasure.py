@@ -1,6 +1,6 @@
 """The part of `av` that erases: `forget`, legal holds, receipts.
 
-Belongs here: arguments and printing. Does not belong here: what is erased and how (resources/erasure).
+Belongs here: arguments and printing. Does not belong here: what is erased and how (av_assets/erasure/execution).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from av_assets.domain.errors import AvError
 if TYPE_CHECKING:
     from av_assets.domain.erasure.records import Plan, Receipt
     from av_assets.domain.erasure.requests import Scope
-    from resources.erasure import Remake
-    from resources.erasure_extent import Installation
+    from av_assets.erasure.execution import Remake
+    from av_assets.erasure.extent import Installation
 
 _vehicle = click.option("--vehicle", help="All drives of this vehicle, or those that overlap the range.")
 _drive = click.option(
@@ -53,7 +53,7 @@ def forget(
     reason: str, legal_basis: str, plan_id: str | None, yes: bool, no_remake: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Erase drives and all that was made from them. Without --execute or --yes it only says what would go."""
-    from resources.erasure import execute, make_plan
+    from av_assets.erasure.execution import execute, make_plan
 
     place = _installation()
     if plan_id is None:
@@ -195,11 +195,11 @@ COMMANDS = (forget, hold, receipts_group)
 
 
 def _installation() -> Installation:
+    from av_assets.erasure.extent import Installation
+    from av_assets.erasure.places import places
     from av_assets.policies.retention import RetentionPolicy
     from resources import dvc
     from resources.environment import environment
-    from resources.erased_places import places
-    from resources.erasure_extent import Installation
     from resources.landing import Landing
 
     lake, instance, here = open_lake(), open_instance(), environment()

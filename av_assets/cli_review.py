@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @json_option
 def status(drive: str | None, as_json: bool) -> None:
     """Where the frames of every drive (or of DRIVE) stand, minutes spent, and minutes to go at the pace so far."""
-    from av_assets.domain.labels.states import STATES
+    from av_assets.domain.labels.people.states import STATES
 
     lake = open_lake()
     frames: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
@@ -78,7 +78,7 @@ COMMANDS = (status, audit)
 
 def _standing(lake: Lake, drive: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """States and minutes of one drive; `minutes_to_go` is unknown until a frame is final."""
-    from av_assets.domain.labels.states import FINAL, STATES
+    from av_assets.domain.labels.people.states import FINAL, STATES
 
     states = Counter(row["state"] for row in rows)
     spent = sum(row["seconds"] or 0.0 for row in rows) / 60
@@ -117,8 +117,8 @@ def _steps(lake: Lake, task: str) -> list[dict[str, Any]]:
     steps = [row for row in _rows(lake, "verified_labels", drive, "audit.parquet") if row["task_id"] == task]
     if steps:
         return sorted(steps, key=lambda row: row["step"])
-    from av_assets.domain.labels.decisions import queued
-    from av_assets.domain.labels.tasks import LabelTask
+    from av_assets.domain.labels.people.decisions import queued
+    from av_assets.domain.labels.people.tasks import LabelTask
 
     for row in _rows(lake, "label_tasks", drive, "tasks.parquet"):
         if row["task_id"] == task:

@@ -4,7 +4,7 @@
     <labels>/gold/<drive>.json                   known answers of hidden tasks (COCO)
 
 Belongs here: where people's files and the simulated annotators' knowledge come from. Does not belong here: what the
-files say (domain/labels/exchange), how people err (domain/labels/annotators).
+files say (domain/labels/exchange), how people err (domain/labels/people/annotators).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import dagster as dg
 from av_assets.domain.errors import AvError, LandingError
 from av_assets.policies.landing import LandingPolicy
 from partitions.drives import drives
-from resources import ingestions, quarantine
+from resources import ingestions, quarantine, tombstones
 from resources.environment import environment
 from resources.lake import Lake
 from resources.landing import Arrival, Landing
@@ -54,8 +54,11 @@ def _due(
     """A request for each arrival whose state nobody has dealt with."""
     ingested = {drive: row.fingerprint for drive, row in ingestions.listing(lake).items()}
     held = {row["drive"]: row for row in quarantine.listing(lake)}
+    erased = tombstones.listing(lake)
     for arrival in landing.arrivals(time.time()):
         error = _problem(landing, arrival, policy)
+        if error is None and arrival.name in erased:
+            error = tombstones.refusal(arrival.name)
         if error is not None:
             name = arrival.name if landing.problem(arrival) is None else landing.row_name(arrival)
             if held.get(name, {}).get("code") != error.code:

@@ -86,8 +86,10 @@ def _ingest(lake: Lake, landing: Landing, version: str, drive: str) -> Made:
     """Copy what was landed; a drive whose folder has been cleared away keeps what was ingested."""
     import time
 
-    from resources import ingestions, quarantine
+    from resources import ingestions, quarantine, tombstones
 
+    if tombstones.of(lake, drive):
+        raise tombstones.refusal(drive)
     policy, watch = LandingPolicy.load(), Stopwatch()
     made_from = lineage([], version, [policy])
     with lake.workdir() as work:

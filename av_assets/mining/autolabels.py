@@ -65,8 +65,8 @@ def _teacher(lake: Lake, drive: str, inputs: Mapping[str, Manifest]) -> Mapping[
 
 
 def _label(work: Work) -> str:
-    from av_assets.domain.labels.autolabel import Labeller, auto_label_drive
-    from av_assets.domain.labels.camera_objects import detectors_of
+    from av_assets.domain.labels.automatic.autolabel import Labeller, auto_label_drive
+    from av_assets.domain.labels.sensing.camera_objects import detectors_of
 
     policy, fusion = (work.policies[p.name] for p in (AutolabelPolicy, LabelFusionPolicy))
     assert isinstance(policy, AutolabelPolicy)
@@ -108,7 +108,7 @@ def _slices(work: Work) -> Any:
     """Clip -> light and weather, as in "night-rain"; what the catalog does not know is not named."""
     import pyarrow.parquet as pq
 
-    from av_assets.domain.labels.autolabel import slice_of_clip
+    from av_assets.domain.labels.automatic.autolabel import slice_of_clip
 
     catalog = work.checkout("drive_catalog", "clips.parquet", "drives.parquet")
     clips = pq.read_table(catalog / "clips.parquet", columns=["clip_id", "light"]).to_pylist()

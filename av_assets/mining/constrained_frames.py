@@ -3,7 +3,7 @@
 dagster-pandas stops at the first constraint that a frame breaks; returned labels need every bad row with its
 constraint, so the columns' own constraints are run one by one and their offending rows collected.
 Belongs here: the type and running it. Does not belong here: what follows for a submission
-(domain/labels/submission_rules).
+(domain/labels/people/submission_rules).
 """
 
 from __future__ import annotations
@@ -96,9 +96,9 @@ def _offending(frame: pd.DataFrame, column: str, constraint: Any) -> list[int]:
 
 def accepted_boxes_problem(submissions: Path, tasks: Path, policy: AnnotationPolicy) -> dict[str, str]:
     """Whether the accepted boxes of a bundle are a ReturnedBoxes frame, as {"boxes.parquet": what is wrong}."""
-    from av_assets.domain.labels.submission_rules import box_facts
-    from av_assets.domain.labels.submissions import BOXES_FILE, read_submissions
-    from av_assets.domain.labels.tasks import read_tasks
+    from av_assets.domain.labels.people.submission_rules import box_facts
+    from av_assets.domain.labels.people.submissions import BOXES_FILE, read_submissions
+    from av_assets.domain.labels.people.tasks import read_tasks
 
     known = {task.task_id: task for task in read_tasks(tasks)}
     held = read_submissions(submissions)

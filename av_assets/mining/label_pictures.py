@@ -34,7 +34,7 @@ APART_NS = 10**9
 
 def auto_label_pictures(lake: Lake, manifest: Manifest) -> Pictures:
     """Metadata of a bundle of auto_labels: its fullest and its least certain frames, and the cuboids from above."""
-    from av_assets.domain.labels.confusion import by_frame
+    from av_assets.domain.labels.quality.confusion import by_frame
     from av_assets.domain.labels.sheets import birds_eye_png, overlay_sheet
 
     labels = _rows(lake, manifest, LABELS_FILE)
@@ -52,8 +52,8 @@ def auto_label_pictures(lake: Lake, manifest: Manifest) -> Pictures:
 
 def verified_label_pictures(lake: Lake, manifest: Manifest) -> Pictures:
     """Metadata of a bundle of verified_labels: what people changed, how far they agree, what it cost."""
-    from av_assets.domain.labels.confusion import by_frame, confusion
     from av_assets.domain.labels.pictures import confusion_png
+    from av_assets.domain.labels.quality.confusion import by_frame, confusion
     from av_assets.domain.labels.sheets import before_after_sheet
 
     auto = _made_from(lake, manifest, "auto_labels")
@@ -105,7 +105,7 @@ def _worth_seeing(frames: Mapping[Frame, Rows]) -> dict[Frame, str]:
 
 
 def _most_changed(before: Mapping[Frame, Rows], after: Mapping[Frame, Rows]) -> list[Frame]:
-    from av_assets.domain.labels.confusion import unmatched
+    from av_assets.domain.labels.quality.confusion import unmatched
 
     def changes(frame: Frame) -> int:
         rows = after.get(frame, [])
@@ -205,7 +205,7 @@ def _agreement(report: Mapping[str, Any], frames: Rows) -> dict[str, float | Non
 
 def _annotators(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Name -> share of boxes right on known answers with its interval, skill without answers, seconds a frame."""
-    from av_assets.domain.labels.thresholds import interval
+    from av_assets.domain.labels.quality.thresholds import interval
 
     found = {}
     for name, who in report.get("annotators", {}).items():

@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 
 from av_assets.domain.evidence.manifest import Manifest
-from av_assets.domain.labels.label_files import FRAME_MEANINGS, FRAMES
+from av_assets.domain.labels.people.label_files import FRAME_MEANINGS, FRAMES
 from av_assets.presentation import table
 from av_assets.tables_metadata import table_metadata
 from resources.lake import Lake

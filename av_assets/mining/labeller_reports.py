@@ -19,7 +19,7 @@ from resources.signing import signing_key
 from sensors.conditions import on_changed_members
 
 if TYPE_CHECKING:
-    from av_assets.domain.labels.labeller_quality import JudgedDrive
+    from av_assets.domain.labels.quality.labeller_quality import JudgedDrive
 
 QUALITY_FILE, THRESHOLDS_FILE, PROPOSAL_FILE = "quality_report.json", "thresholds.json", "label_fusion.yaml"
 READ = ("auto_labels", "verified_labels")
@@ -108,9 +108,9 @@ def _members(lake: Lake) -> dict[str, tuple[Manifest, Manifest]]:
 def _judge(work: Work, members: dict[str, tuple[Manifest, Manifest]], policy: LabelFusionPolicy) -> str:
     import yaml
 
-    from av_assets.domain.labels.labeller_quality import labeller_report, with_thresholds
     from av_assets.domain.labels.pictures import confusion_png
-    from av_assets.domain.labels.thresholds import Chosen
+    from av_assets.domain.labels.quality.labeller_quality import labeller_report, with_thresholds
+    from av_assets.domain.labels.quality.thresholds import Chosen
     from av_assets.domain.metrics.pictures import reliability_diagram
 
     with work.watch("compute"):
@@ -147,9 +147,9 @@ def _judge(work: Work, members: dict[str, tuple[Manifest, Manifest]], policy: La
 
 def _curves(judged: "list[JudgedDrive]", chosen: Any, policy: LabelFusionPolicy) -> bytes:
     """What every threshold would have given on the drives that chose none."""
-    from av_assets.domain.labels.labeller_quality import JUDGE, half_of
     from av_assets.domain.labels.pictures import thresholds_png
-    from av_assets.domain.labels.threshold_curves import threshold_curves
+    from av_assets.domain.labels.quality.labeller_quality import JUDGE, half_of
+    from av_assets.domain.labels.quality.threshold_curves import threshold_curves
 
     part = [d for d in judged if half_of(d.drive, policy.choosing.salt) == JUDGE]
     objects: Counter[str] = Counter()
@@ -171,7 +171,7 @@ def _missed(report: dict[str, Any], policy: LabelFusionPolicy, proposed: LabelFu
 def _judged(
     lake: Lake, members: dict[str, tuple[Manifest, Manifest]], policy: LabelFusionPolicy
 ) -> "Iterator[JudgedDrive]":
-    from av_assets.domain.labels.labeller_quality import JudgedDrive
+    from av_assets.domain.labels.quality.labeller_quality import JudgedDrive
 
     for drive, (auto, verified) in members.items():
         frames = [f for f in _rows(lake, verified, "frames.parquet") if f["state"] == "final"]

@@ -118,8 +118,8 @@ def returned_rows_are_all_accounted_for(
     context: dg.AssetCheckExecutionContext, lake: Lake
 ) -> dg.AssetCheckResult:
     """Every row of every returned file is accepted or rejected by a named constraint; accepted boxes keep them all."""
-    from av_assets.domain.labels.account import miscounted
     from av_assets.domain.labels.exchange.returned import read_returned
+    from av_assets.domain.labels.people.account import miscounted
     from av_assets.mining.constrained_frames import accepted_boxes_problem
 
     rejected, wrong = 0, []
@@ -187,7 +187,7 @@ def gold_tasks_are_answered_well(context: dg.AssetCheckExecutionContext, lake: L
 @dg.asset_check(asset=verified_labels)
 def nobody_reviews_their_own_work(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
     """No final frame was drawn, looked over or decided by the same person twice, and each has two people at least."""
-    from av_assets.domain.labels.account import own_reviews
+    from av_assets.domain.labels.people.account import own_reviews
 
     wrong = []
     for drive in checked_drives(context):
@@ -228,8 +228,8 @@ def _answers(annotators: Annotators, drive: str) -> dict[str, Rows]:
 
 def _plan(annotators: Annotators, policy: AnnotationPolicy, work: Work) -> str:
     from av_assets.domain.labels.exchange.returned import read_returned
-    from av_assets.domain.labels.handing_in import gold_tasks
-    from av_assets.domain.labels.task_planning import plan_drive
+    from av_assets.domain.labels.people.handing_in import gold_tasks
+    from av_assets.domain.labels.people.task_planning import plan_drive
 
     drive, gold = work.partition, annotators.gold_of(work.partition)
     known = set(gold_tasks(gold, read_returned)) if gold else None if annotators.knows(drive) else set()
@@ -240,7 +240,7 @@ def _plan(annotators: Annotators, policy: AnnotationPolicy, work: Work) -> str:
 
 def _collect(annotators: Annotators, policy: AnnotationPolicy, work: Work) -> str:
     from av_assets.domain.labels.exchange.returned import read_returned
-    from av_assets.domain.labels.handing_in import People, collect
+    from av_assets.domain.labels.people.handing_in import People, collect
     from av_assets.mining.constrained_frames import judge_boxes
 
     drive = work.partition
@@ -261,7 +261,7 @@ def _verify(policy: AnnotationPolicy, work: Work) -> str:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from av_assets.domain.labels.verify import verify_drive
+    from av_assets.domain.labels.people.verify import verify_drive
 
     submissions = work.checkout("label_submissions")
     report = verify_drive(

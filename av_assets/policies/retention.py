@@ -1,6 +1,6 @@
 """What erasure does with each asset, and how long drives are kept.
 
-Belongs here: the model of those numbers. Does not belong here: acting on them (resources/erasure.py).
+Belongs here: the model of those numbers. Does not belong here: acting on them (av_assets/erasure/execution.py).
 """
 
 from __future__ import annotations

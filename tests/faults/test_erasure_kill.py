@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from av_assets.erasure.execution import execute, make_plan
+from av_assets.erasure.survey import manifests
 from resources import receipts
 from resources.environment import PROJECT
-from resources.erasure import execute, make_plan
 from resources.lake import Lake
-from resources.lake_survey import manifests
 from tests.resources.erasure_lakes import add_drive, add_fleet, asking, installation, mark, mentions
 
 STEPS = ("begun", "current", "datasets", "tables", "vectors", "objects", "segments", "places", "events", "manifests",
@@ -24,7 +24,7 @@ _RUN = """
 import os, signal, sys
 from itertools import count
 from pathlib import Path
-from resources.erasure import execute
+from av_assets.erasure.execution import execute
 from resources.lake import Lake
 from resources.objects import FolderStore
 from tests.resources.erasure_lakes import installation

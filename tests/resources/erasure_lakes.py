@@ -14,9 +14,9 @@ from av_assets.domain.erasure.requests import Request, Scope
 from av_assets.domain.evidence.digests import sha256_bytes
 from av_assets.domain.evidence.manifest import MadeFrom, Manifest
 from av_assets.domain.search.rows import index_schema
+from av_assets.erasure.extent import Installation
+from av_assets.erasure.places import Places
 from av_assets.policies.retention import RetentionPolicy
-from resources.erased_places import Places
-from resources.erasure_extent import Installation
 from resources.lake import Lake
 from resources.landing import Landing
 from resources.vectors import vectors

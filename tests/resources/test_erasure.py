@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from av_assets.domain.erasure.requests import Scope
 from av_assets.domain.errors import AvError, EvidenceError, LandingError
+from av_assets.erasure.execution import execute, make_plan
+from av_assets.erasure.survey import manifests
 from resources import datasets, legal_holds, receipts, tombstones
-from resources.erasure import execute, make_plan
 from resources.lake import Lake
-from resources.lake_survey import manifests
 from resources.vectors import vectors
 from tests.resources.erasure_lakes import (
     MAKER,

@@ -7,11 +7,12 @@ import dagster as dg
 import pytest
 
 from av_assets.domain.errors import TransientError
+from av_assets.erasure import events
+from av_assets.erasure.events import Forgotten
+from av_assets.erasure.execution import execute, make_plan
+from av_assets.erasure.extent import Installation
 from partitions.drives import drives
-from resources import erased_events, tombstones
-from resources.erased_events import Forgotten
-from resources.erasure import execute, make_plan
-from resources.erasure_extent import Installation
+from resources import tombstones
 from resources.lake import Lake
 from tests.resources.erasure_lakes import add_drive, asking, installation, mark, publish
 
@@ -49,18 +50,18 @@ def test_events_of_a_drive_leave_the_files_of_sqlite(instance: dg.DagsterInstanc
     folder = tmp_path / "dagster"
     assert mark("veh1-a") in _bytes(folder)
     forgotten = Forgotten(frozenset({"veh1-a"}), {"fleet": {"all"}})
-    assert erased_events.count(instance, forgotten) > 0
-    erased_events.forget(instance, forgotten)
+    assert events.count(instance, forgotten) > 0
+    events.forget(instance, forgotten)
     assert mark("veh1-a") not in _bytes(folder)
     assert mark("veh1-ab") in _bytes(folder)
-    assert erased_events.count(instance, forgotten) == 0
+    assert events.count(instance, forgotten) == 0
     assert instance.get_dynamic_partitions("drive") == ["veh1-ab"]
     assert instance.get_materialized_partitions(dg.AssetKey("shown")) == {"veh1-ab"}
     left = instance.get_latest_materialization_event(dg.AssetKey("shown"))
     assert left is not None
     assert left.asset_materialization.partition == "veh1-ab"  # type: ignore[union-attr]
     assert instance.get_latest_materialization_event(dg.AssetKey("fleet")) is None
-    erased_events.forget(instance, forgotten)
+    events.forget(instance, forgotten)
 
 
 def test_a_run_that_has_the_drive_keeps_it_from_being_erased(

@@ -1,1 +1,1 @@
-"""Erasure as a plan: whom a request means, what depends on it, what a hold keeps. Doing it: resources/erasure.py."""
+"""Erasure as a plan: whom a request means, what depends on it, what a hold keeps. Doing it: av_assets/erasure."""

@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from av_assets.domain.errors import RedactionError
-from av_assets.domain.labels.confusion import unmatched
 from av_assets.domain.labels.pictures import figure_of, nothing_png
+from av_assets.domain.labels.quality.confusion import unmatched
 from av_assets.domain.metrics.pictures import _png
 from av_assets.domain.privacy.frames import RedactedFrame
 from av_assets.domain.search.pictures import _few_colours

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from av_assets.domain.labels.candidates import PictureDetection
+from av_assets.domain.labels.automatic.candidates import PictureDetection
 from av_assets.domain.labels.schema import CLASSES
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from label_scenes import CAR, CONE, DRIVE, START_NS, WALKER, Solid, project, truth_tables, write_clips
 
 from av_assets.domain.labels.exchange.returned import read_returned
-from av_assets.domain.labels.handing_in import People, collect
-from av_assets.domain.labels.task_planning import plan_drive
-from av_assets.domain.labels.verify import verify_drive
+from av_assets.domain.labels.people.handing_in import People, collect
+from av_assets.domain.labels.people.task_planning import plan_drive
+from av_assets.domain.labels.people.verify import verify_drive
 from av_assets.mining.constrained_frames import judge_boxes
 from av_assets.policies.annotation import AnnotationPolicy
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from av_assets.domain.labels.annotators import DrawnBox
 from av_assets.domain.labels.exchange.returned import ReturnedBox, ReturnedSubmission
-from av_assets.domain.labels.submissions import Submission
-from av_assets.domain.labels.tasks import LabelTask, task_id_of
-from av_assets.domain.labels.truth import AutoFrames
+from av_assets.domain.labels.people.annotators import DrawnBox
+from av_assets.domain.labels.people.submissions import Submission
+from av_assets.domain.labels.people.tasks import LabelTask, task_id_of
+from av_assets.domain.labels.people.truth import AutoFrames
 
 DRIVE, CAMERA, WIDTH, HEIGHT = "veh001-20250601t080000z", "camera_front", 640, 384
 

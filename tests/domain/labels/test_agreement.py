@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from av_assets.domain.labels.agreement import (
+from av_assets.domain.labels.matching import iou_matrix, match_boxes
+from av_assets.domain.labels.people.agreement import (
     agreement,
     cohen_kappa,
     krippendorff_alpha,
     pair_boxes,
     shared,
 )
-from av_assets.domain.labels.annotators import DrawnBox
-from av_assets.domain.labels.matching import iou_matrix, match_boxes
+from av_assets.domain.labels.people.annotators import DrawnBox
 from av_assets.domain.labels.schema import CLASSES
 
 coordinate = st.floats(0, 600)

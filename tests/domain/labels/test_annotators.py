@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from av_assets.domain.labels.annotators import DrawnBox, annotate, coordinates, look_over
 from av_assets.domain.labels.matching import match_boxes
+from av_assets.domain.labels.people.annotators import DrawnBox, annotate, coordinates, look_over
 from av_assets.policies.annotation import AnnotationPolicy
 
 POLICY = AnnotationPolicy.load()

@@ -13,8 +13,8 @@ from label_scenes import CAR, CONE, WALKER, calibration, project, sweep, write_c
 
 from av_assets.domain.evidence.digests import sha256_bytes
 from av_assets.domain.evidence.timing import Stopwatch
-from av_assets.domain.labels.autolabel import Labeller, auto_label_drive, slice_of_clip
-from av_assets.domain.labels.candidates import PictureDetection
+from av_assets.domain.labels.automatic.autolabel import Labeller, auto_label_drive, slice_of_clip
+from av_assets.domain.labels.automatic.candidates import PictureDetection
 from av_assets.domain.labels.schema import AUTO_LABELS, CANDIDATES, CUBOIDS, DRIVABLE, TRACKS
 from av_assets.policies.autolabels import AutolabelPolicy
 from av_assets.policies.label_fusion import LabelFusionPolicy

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from av_assets.domain.errors import ModelError
 from av_assets.domain.evidence.digests import sha256_file
-from av_assets.domain.labels.camera_objects import detectors_of
+from av_assets.domain.labels.sensing.camera_objects import detectors_of
 from av_assets.domain.models.inputs import PLANES
 from av_assets.policies.label_fusion import LabelFusionPolicy
 

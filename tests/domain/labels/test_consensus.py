@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from av_assets.domain.labels.annotators import DrawnBox
-from av_assets.domain.labels.consensus import places, settle, vote
 from av_assets.domain.labels.matching import iou_matrix
+from av_assets.domain.labels.people.annotators import DrawnBox
+from av_assets.domain.labels.people.consensus import places, settle, vote
 from av_assets.domain.labels.schema import CLASSES
 from av_assets.policies.annotation import AnnotationPolicy
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from av_assets.domain.labels.box_fit import Box3D
-from av_assets.domain.labels.candidates import Candidate, PictureDetection
-from av_assets.domain.labels.fusion import Sighting, fuse, fused_score, weighted_boxes
+from av_assets.domain.labels.automatic.candidates import Candidate, PictureDetection
+from av_assets.domain.labels.automatic.fusion import Sighting, fuse, fused_score, weighted_boxes
 from av_assets.domain.labels.matching import iou_matrix
+from av_assets.domain.labels.sensing.box_fit import Box3D
 from av_assets.policies.label_fusion import LabelFusionPolicy
 
 SHIPPED = LabelFusionPolicy.load()

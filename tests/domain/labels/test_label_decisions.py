@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from label_work import KnownFrames, no_proposals, submission, task, things
 
-from av_assets.domain.labels.account import own_reviews
-from av_assets.domain.labels.annotators import DrawnBox
-from av_assets.domain.labels.decisions import decide, decide_frame
-from av_assets.domain.labels.drawing import draw_submissions
-from av_assets.domain.labels.label_qa import opinions_on_things, people_report, skills
 from av_assets.domain.labels.matching import iou_matrix
-from av_assets.domain.labels.priority import FrameValue
+from av_assets.domain.labels.people.account import own_reviews
+from av_assets.domain.labels.people.annotators import DrawnBox
+from av_assets.domain.labels.people.decisions import decide, decide_frame
+from av_assets.domain.labels.people.drawing import draw_submissions
+from av_assets.domain.labels.people.label_qa import opinions_on_things, people_report, skills
+from av_assets.domain.labels.people.priority import FrameValue
+from av_assets.domain.labels.people.submissions import Submission
+from av_assets.domain.labels.people.tasks import PlannedFrame, plan_tasks
 from av_assets.domain.labels.schema import CLASSES
-from av_assets.domain.labels.submissions import Submission
-from av_assets.domain.labels.tasks import PlannedFrame, plan_tasks
 from av_assets.policies.annotation import AnnotationPolicy, AnnotatorProfile
 
 POLICY = AnnotationPolicy.load()

@@ -19,7 +19,6 @@ from PIL import Image
 
 from av_assets.domain.errors import RedactionError
 from av_assets.domain.evidence.manifest import MadeFrom
-from av_assets.domain.labels.confusion import confusion, unmatched
 from av_assets.domain.labels.matching import iou_matrix
 from av_assets.domain.labels.pictures import (
     agreement_png,
@@ -29,10 +28,11 @@ from av_assets.domain.labels.pictures import (
     nothing_png,
     thresholds_png,
 )
+from av_assets.domain.labels.quality.confusion import confusion, unmatched
+from av_assets.domain.labels.quality.threshold_curves import threshold_curves
+from av_assets.domain.labels.quality.thresholds import Chosen, Verdict
 from av_assets.domain.labels.schema import CLASSES
 from av_assets.domain.labels.sheets import before_after_sheet, birds_eye_png, colour_of, overlay_sheet
-from av_assets.domain.labels.threshold_curves import threshold_curves
-from av_assets.domain.labels.thresholds import Chosen, Verdict
 from av_assets.domain.privacy.frames import RedactedFrame, frames_from_shard
 from av_assets.mining.label_pictures import (
     auto_label_pictures,

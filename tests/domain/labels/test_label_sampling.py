@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from av_assets.domain.labels.annotators import DrawnBox
-from av_assets.domain.labels.priority import entropy_nats, frame_values, mistakenness
-from av_assets.domain.labels.sampling import acceptance_plan, sample_size, stratified_sample
+from av_assets.domain.labels.people.annotators import DrawnBox
+from av_assets.domain.labels.people.priority import entropy_nats, frame_values, mistakenness
+from av_assets.domain.labels.people.sampling import acceptance_plan, sample_size, stratified_sample
 
 
 def test_sample_size_of_the_textbook() -> None:

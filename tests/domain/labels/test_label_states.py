@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from av_assets.domain.errors import LabelError
-from av_assets.domain.labels.states import FINAL, LEGAL, STATES, TaskHistory
+from av_assets.domain.labels.people.states import FINAL, LEGAL, STATES, TaskHistory
 
 PEOPLE = st.sampled_from(["anna", "ben", "carla", "dora"])
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from av_assets.domain.labels import kalman
-from av_assets.domain.labels.box_fit import Box3D
-from av_assets.domain.labels.candidates import Candidate
-from av_assets.domain.labels.odometry import Pose, poses
-from av_assets.domain.labels.smoothing import (
+from av_assets.domain.labels.automatic.candidates import Candidate
+from av_assets.domain.labels.sensing.box_fit import Box3D
+from av_assets.domain.labels.tracks import kalman
+from av_assets.domain.labels.tracks.odometry import Pose, poses
+from av_assets.domain.labels.tracks.smoothing import (
     Timeline,
     cuboid_track,
     picture_track,
@@ -21,7 +21,7 @@ from av_assets.domain.labels.smoothing import (
     smooth_path,
     weighted_median,
 )
-from av_assets.domain.labels.tracking import Detection, Tracker
+from av_assets.domain.labels.tracks.tracking import Detection, Tracker
 from av_assets.policies.autolabels import AutolabelPolicy
 
 POLICY = AutolabelPolicy.load()

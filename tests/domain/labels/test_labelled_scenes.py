@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from av_assets.domain.labels.autolabel import Labeller, auto_label_drive
+from av_assets.domain.labels.automatic.autolabel import Labeller, auto_label_drive
 from av_assets.domain.labels.matching import match_boxes
 from av_assets.domain.simulation.camera import CAMERAS
 from av_assets.domain.simulation.lidar import MOUNT_M, Lidar

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import precision_score, recall_score
 
-from av_assets.domain.labels.labeller_quality import (
+from av_assets.domain.labels.quality.labeller_quality import (
     CHOOSE,
     JUDGE,
     JudgedDrive,
@@ -21,7 +21,7 @@ from av_assets.domain.labels.labeller_quality import (
     quality,
     with_thresholds,
 )
-from av_assets.domain.labels.thresholds import choose_thresholds
+from av_assets.domain.labels.quality.thresholds import choose_thresholds
 from av_assets.policies.label_fusion import LabelFusionPolicy
 
 SHIPPED = LabelFusionPolicy.load()

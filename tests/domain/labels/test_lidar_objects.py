@@ -7,11 +7,11 @@ import pytest
 from label_scenes import CAR, CONE, MOUNT_M, WALKER, Solid, calibration, project, road_mask, sweep
 
 from av_assets.domain.geometry.transforms import apply
-from av_assets.domain.labels.drivable import decode_mask, drivable_mask, encode_mask, road_edges
-from av_assets.domain.labels.ground import ground_plane, heights
-from av_assets.domain.labels.lidar_objects import LidarObject, find_objects
 from av_assets.domain.labels.matching import iou_matrix
-from av_assets.domain.labels.views import View
+from av_assets.domain.labels.sensing.drivable import decode_mask, drivable_mask, encode_mask, road_edges
+from av_assets.domain.labels.sensing.ground import ground_plane, heights
+from av_assets.domain.labels.sensing.lidar_objects import LidarObject, find_objects
+from av_assets.domain.labels.sensing.views import View
 from av_assets.policies.autolabels import AutolabelPolicy
 
 POLICY = AutolabelPolicy.load()

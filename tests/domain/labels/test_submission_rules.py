@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from label_work import HEIGHT, WIDTH, returned, returned_box, task
 
-from av_assets.domain.labels.annotators import DrawnBox
 from av_assets.domain.labels.exchange.returned import ReturnedSubmission
-from av_assets.domain.labels.submission_rules import WHOLE, Handed, box_facts, judge_submissions
+from av_assets.domain.labels.people.annotators import DrawnBox
+from av_assets.domain.labels.people.submission_rules import WHOLE, Handed, box_facts, judge_submissions
 from av_assets.mining.constrained_frames import frame_of, judge_boxes, returned_boxes
 from av_assets.policies.annotation import AnnotationPolicy
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
-from av_assets.domain.labels.candidates import Candidate
-from av_assets.domain.labels.thresholds import (
+from av_assets.domain.labels.automatic.candidates import Candidate
+from av_assets.domain.labels.quality.thresholds import (
     Verdict,
     as_thresholds,
     choose_thresholds,

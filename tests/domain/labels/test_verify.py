@@ -16,16 +16,16 @@ from label_scenes import DRIVE, START_NS, project, road_mask, truth_tables
 from label_work import returned
 
 from av_assets.domain.errors import LabelError
-from av_assets.domain.labels.account import miscounted, own_reviews
-from av_assets.domain.labels.drivable import decode_mask
 from av_assets.domain.labels.exchange.coco import write_coco
 from av_assets.domain.labels.exchange.returned import ReturnedBox, read_returned
-from av_assets.domain.labels.label_files import AUDIT, FRAMES, REJECTED, VERIFIED_LABELS
 from av_assets.domain.labels.matching import iou_matrix
+from av_assets.domain.labels.people.account import miscounted, own_reviews
+from av_assets.domain.labels.people.label_files import AUDIT, FRAMES, REJECTED, VERIFIED_LABELS
+from av_assets.domain.labels.people.submissions import read_submissions, write_submissions
+from av_assets.domain.labels.people.tasks import LabelTask, read_tasks
+from av_assets.domain.labels.people.verify import verify_drive
 from av_assets.domain.labels.schema import CANDIDATES, CLASSES
-from av_assets.domain.labels.submissions import read_submissions, write_submissions
-from av_assets.domain.labels.tasks import LabelTask, read_tasks
-from av_assets.domain.labels.verify import verify_drive
+from av_assets.domain.labels.sensing.drivable import decode_mask
 from av_assets.policies.annotation import AnnotationPolicy
 
 POLICY = AnnotationPolicy.load()

@@ -10,13 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from label_scenes import WIDTH, calibration
 
-from av_assets.domain.labels.box_fit import Box3D
-from av_assets.domain.labels.candidates import Candidate
-from av_assets.domain.labels.consistency import residual_px, self_consistency, size_spread, speed_residual_mps
-from av_assets.domain.labels.odometry import Pose
-from av_assets.domain.labels.smoothing import Placed
-from av_assets.domain.labels.views import View
-from av_assets.domain.labels.visible import nearest_m, seen_boxes
+from av_assets.domain.labels.automatic.candidates import Candidate
+from av_assets.domain.labels.sensing.box_fit import Box3D
+from av_assets.domain.labels.sensing.views import View
+from av_assets.domain.labels.sensing.visible import nearest_m, seen_boxes
+from av_assets.domain.labels.tracks.consistency import (
+    residual_px,
+    self_consistency,
+    size_spread,
+    speed_residual_mps,
+)
+from av_assets.domain.labels.tracks.odometry import Pose
+from av_assets.domain.labels.tracks.smoothing import Placed
 
 VIEW = View.of(calibration()["cameras"]["camera_front"])
 CAR = Box3D(20.0, 0.0, 4.4, 1.8, 0.0, 1.5, 0.0)

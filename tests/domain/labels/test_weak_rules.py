@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from av_assets.domain.labels import weak_rules
-from av_assets.domain.labels.box_fit import Box3D
-from av_assets.domain.labels.candidates import Candidate
-from av_assets.domain.labels.weak_rules import FALSE, REAL, RULES, SILENT, judge, judgement, vote
+from av_assets.domain.labels.automatic import weak_rules
+from av_assets.domain.labels.automatic.candidates import Candidate
+from av_assets.domain.labels.automatic.weak_rules import FALSE, REAL, RULES, SILENT, judge, judgement, vote
+from av_assets.domain.labels.sensing.box_fit import Box3D
 from av_assets.policies.label_fusion import LabelFusionPolicy
 
 SHIPPED = LabelFusionPolicy.load()

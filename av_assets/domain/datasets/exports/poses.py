@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from av_assets.domain.labels.odometry import poses
+from av_assets.domain.labels.tracks.odometry import poses
 from av_assets.domain.roads.plane import around
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from av_assets.domain.labels.exchange.returned import ReturnedBox, ReturnedSubmission
-from av_assets.domain.labels.states import ADJUDICATION, FINAL, IN_REVIEW
+from av_assets.domain.labels.people.states import ADJUDICATION, FINAL, IN_REVIEW
 from av_assets.domain.privacy.frames import RedactedFrame, frames_from_shard
 
 if TYPE_CHECKING:

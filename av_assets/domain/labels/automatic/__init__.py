@@ -1,0 +1,1 @@
+"""The auto-labeller: sources fused, followed, judged, and written as labels."""

@@ -1,0 +1,1 @@
+"""Labels that people make: what they are asked, what they hand in, and how it becomes final."""

@@ -1,0 +1,1 @@
+"""What sensors show of one moment: objects of a sweep, detections in a picture, the ground, what hides what."""

@@ -1,6 +1,6 @@
-"""Commands for frozen datasets: `av datasets ...` and `av diff`.
+"""Commands for frozen datasets: `av datasets ...`.
 
-Belongs here: arguments and printing. Does not belong here: freezing, comparing, the register of versions.
+Belongs here: arguments and printing. Does not belong here: freezing, the register of versions, comparing (cli_diff).
 """
 
 from __future__ import annotations
@@ -8,20 +8,21 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from av_assets.cli_diff import diff
 from av_assets.cli_lake import open_instance, open_lake
 from av_assets.cli_logs import json_option
+from av_assets.cli_tables import print_table
 from av_assets.domain.errors import AvError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ASSET = "golden_slices"
-_SHOWN = ("week", "drives", "frames", "files", "bytes")
+SPLITS = ("train", "val", "test")
 
 
 @click.group()
@@ -38,7 +39,10 @@ def list_versions(name: str | None, as_json: bool) -> None:
     from resources.datasets import names, versions
 
     lake = open_lake()
-    rows = [summary(lake, v) for one in ([name] if name else names(lake)) for v in versions(lake, one)]
+    known = names(lake)
+    if name and name not in known:
+        raise AvError(f"no dataset {name} is frozen", code="unknown_dataset", remedy=_remedy(known))
+    rows = [summary(lake, v) for one in ([name] if name else known) for v in versions(lake, one)]
     if as_json:
         click.echo(json.dumps({"versions": rows}))
         return
@@ -47,7 +51,7 @@ def list_versions(name: str | None, as_json: bool) -> None:
         return
     for row in rows:
         click.echo(f"{row['name']}@{row['version']}  {' '.join(row['tags'])}".rstrip())
-        click.echo("  " + ", ".join(f"{name} {row[name]}" for name in _SHOWN))
+        click.echo(f"  week {row['week']}, {_size(row)}")
 
 
 @datasets.command()
@@ -72,15 +76,15 @@ def show(reference: str, datasheet: bool, croissant: bool, as_json: bool) -> Non
         click.echo(json.dumps(found))
         return
     click.echo(f"{version.name}@{version.version}")
-    click.echo(
-        f"week {found['week']}, tags {', '.join(version.tags) or 'none'}, "
-        f"{found['files']} files, {found['bytes']:,} bytes"
-    )
+    click.echo(f"week {found['week']}, tags {', '.join(version.tags) or 'none'}, {_size(found)}")
     _table(("split", "drives", "frames", "objects"),
-           [(s, c["drives"], c["frames"], _counts(c["objects"])) for s, c in found["counts"].items()])  # fmt: skip
-    _table(("slice", "train frames", "val frames", "test frames", "test objects", "too small"),
-           [(n, *(c[s]["frames"] for s in ("train", "val", "test")), c["test"]["objects"],
-             found["thin_slices"].get(n, "")) for n, c in found["slices"].items()])  # fmt: skip
+           [(s, c["drives"], c["frames"], _counts(c["objects"]))
+            for s in SPLITS if (c := found["counts"].get(s))])  # fmt: skip
+    _table(("frames of slice", "train", "val", "test", "objects of test"),
+           [(n, *(c[s]["frames"] for s in SPLITS), c["test"]["objects"])
+            for n, c in found["slices"].items()])  # fmt: skip
+    for name, why in found["thin_slices"].items():
+        click.echo(f"too small to prove anything: {name}: {why}")
     for drive, why in found["left_out"].items():
         click.echo(f"left out: {drive}: {why}")
 
@@ -200,28 +204,6 @@ def files(reference: str, split: str | None, slice_name: str | None, as_json: bo
         click.echo(f"{row['sha256']}  {row['bytes']:>12}  {row['path']}")
 
 
-@click.command()
-@click.argument("before")
-@click.argument("after")
-@click.option("--png", type=click.Path(path_type=Path), help="Write a picture of the changes there.")
-@json_option
-def diff(before: str, after: str, png: Path | None, as_json: bool) -> None:
-    """What changed between two versions of a dataset, and why: av diff golden@1.0.0 golden@1.1.0."""
-    from av_assets.mining.versions import compare
-    from resources.datasets import resolve
-
-    lake = open_lake()
-    found = compare(lake, resolve(lake, before), resolve(lake, after))
-    if png:
-        from av_assets.domain.datasets.pictures import diff_png
-
-        png.write_bytes(diff_png(_changes(found), before, after))
-    if as_json:
-        click.echo(json.dumps(found))
-        return
-    _print_difference(found)
-
-
 COMMANDS = (datasets, diff)
 
 
@@ -272,70 +254,19 @@ def _wait(run_id: str) -> None:
         )
 
 
-def _changes(found: dict[str, Any]) -> dict[str, dict[str, int]]:
-    members, boxes = found["members"], list(found["labels"].values())
-    return {
-        "drives": {
-            "added": len(members["added"]),
-            "removed": len(members["removed"]),
-            "changed": len({*members["changed"], *members["moved"]}),
-            "same": members["same"],
-        },
-        "frames": found["frames"],
-        "boxes of changed drives": {
-            "added": sum(b["added"] for b in boxes),
-            "removed": sum(b["removed"] for b in boxes),
-            "changed": sum(b["moved"] + b["class_changed"] for b in boxes),
-            "same": sum(b["same"] for b in boxes),
-        },
-    }
+def _remedy(known: Sequence[str]) -> str:
+    return f"there is {', '.join(known)}" if known else "freeze one: av datasets freeze --week YYYY-MM-DD"
 
 
-def _print_difference(found: dict[str, Any]) -> None:
-    members = found["members"]
-    click.echo(f"{found['before']['reference']} -> {found['after']['reference']}")
-    _table(("", "added", "removed", "changed", "same"),
-           [(what, *(c.get(k, 0) for k in ("added", "removed", "changed", "same")))
-            for what, c in _changes(found).items()])  # fmt: skip
-    for drive in members["added"]:
-        click.echo(f"in: {drive}")
-    for drive, why in members["removed"].items():
-        click.echo(f"out: {drive}: {why}")
-    for drive, (was, now) in members["moved"].items():
-        click.echo(f"moved: {drive}: {was} -> {now}")
-    for what in ("objects", "slices"):
-        rows = [(name, was, now) for name, (was, now) in found[what].items() if was != now]
-        if rows:
-            _table((what, "before", "after"), rows)
-    if found["labels"]:
-        kinds = ("same", "moved", "class_changed", "added", "removed")
-        _table(("boxes of", *kinds), [(d, *(b[k] for k in kinds)) for d, b in found["labels"].items()])
-    for name, (was, now) in found["spec"].items():
-        click.echo(f"spec: {name}: {json.dumps(was)} -> {json.dumps(now)}")
-    for reason in found["why"]["dataset"]:
-        click.echo(f"because of the dataset's {reason}")
-    for drive, steps in found["why"]["members"].items():
-        click.echo(f"because of {drive}:")
-        _print_steps(steps, 1)
-
-
-def _print_steps(steps: Sequence[dict[str, Any]], depth: int) -> None:
-    for step in steps:
-        click.echo(f"{'  ' * depth}{step['bundle']}: {'; '.join(step['because'])}")
-        _print_steps(step["above"], depth + 1)
+def _size(found: dict[str, Any]) -> str:
+    drives, frames, files = (f"{found[name]:,} {name}" for name in ("drives", "frames", "files"))
+    return f"{drives}, {frames}, {files}, {found['bytes'] / 1e6:,.1f} MB"
 
 
 def _counts(objects: dict[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in objects.items())
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for number, name in enumerate(head):
-        table.add_column(name, overflow="fold", no_wrap=number == 0)  # names stay whole, to be copied
-    for row in rows:
-        table.add_row(*(f"{v:,}" if isinstance(v, int) else "-" if v is None else str(v) for v in row))
-    Console().print(table)
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]], fold: str = "") -> None:
+    cells = [[f"{v:,}" if isinstance(v, int) else "-" if v is None else str(v) for v in row] for row in rows]
+    print_table(head, cells, fold)

@@ -20,8 +20,6 @@ from av_assets.domain.errors import AvError
 if TYPE_CHECKING:
     from av_assets.domain.erasure.records import Plan, Receipt
     from av_assets.domain.erasure.requests import Scope
-    from av_assets.erasure.execution import Remake
-    from av_assets.erasure.extent import Installation
 
 _vehicle = click.option("--vehicle", help="All drives of this vehicle, or those that overlap the range.")
 _drive = click.option(
@@ -54,8 +52,9 @@ def forget(
 ) -> None:  # fmt: skip
     """Erase drives and all that was made from them. Without --execute or --yes it only says what would go."""
     from av_assets.erasure.execution import execute, make_plan
+    from av_assets.erasure.installed import installed, remaker
 
-    place = _installation()
+    place = installed(open_lake(), open_instance())
     if plan_id is None:
         request = _request(_scope(vehicle, drives, first, last, expired), by, reason, legal_basis)
         plan = make_plan(place, request, time.time_ns(), by_retention=expired)
@@ -64,7 +63,7 @@ def forget(
             _say_plan(plan, as_json)
             return
     said = (lambda step: None) if as_json else (lambda step: click.echo(f"  {step}"))
-    remake = None if no_remake else _remake(place)
+    remake = None if no_remake else remaker(place)
     _say_receipt(execute(place, plan_id, time.time_ns(), remake, said), as_json)
 
 
@@ -194,41 +193,6 @@ COMMANDS = (forget, hold, receipts_group)
 # -- what the commands share ---------------------------------------------------------------------------------------
 
 
-def _installation() -> Installation:
-    from av_assets.erasure.extent import Installation
-    from av_assets.erasure.places import places
-    from av_assets.policies.retention import RetentionPolicy
-    from resources import dvc
-    from resources.environment import environment
-    from resources.landing import Landing
-
-    lake, instance, here = open_lake(), open_instance(), environment()
-    landing = Landing(path=here.landing, endpoint=here.s3_endpoint)
-    return Installation(
-        lake, RetentionPolicy.load(), places(here, landing), instance, here.scene_index, dvc.forget
-    )
-
-
-def _remake(place: Installation) -> Remake:
-    """Materialize in this process; the next look of the automation would do it too, at its own time."""
-
-    def make(asset: str, partition: str) -> str:
-        import dagster as dg
-
-        from av_assets.definitions import defs
-
-        result = defs.resolve_implicit_global_asset_job_def().execute_in_process(
-            run_config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
-            instance=place.instance,
-            partition_key=None if partition == "all" else partition,
-            asset_selection=[dg.AssetKey(asset)],
-            raise_on_error=False,
-        )
-        return "" if result.success else f"run {result.run_id} failed"
-
-    return make
-
-
 def _scope(
     vehicle: str | None, drives: tuple[str, ...], first: str | None, last: str | None, expired: bool = False
 ) -> Scope:
@@ -327,7 +291,7 @@ def _say_receipt(receipt: Receipt, as_json: bool) -> None:
     for bundle, failure in receipt.remade.items():
         click.echo(f"  {bundle}: {failure or 'made again'}")
     for model in receipt.models:
-        click.echo(f"  {model['bundle']} was trained on it, by {model['made_from']}")
+        click.echo(f"  {model['bundle']} stays, and was made from it: by {model['made_from']}")
     click.echo(f"receipt {receipt.plan}; check it with: av receipts verify {receipt.plan}")
 
 

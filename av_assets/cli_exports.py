@@ -66,13 +66,29 @@ def export(reference: str, to: str, out: Path, splits: tuple[str, ...], force: b
 
 
 def lay_out(lake: Lake, manifest: Manifest, splits: tuple[str, ...], folder: Path) -> Path:
-    """The dataset's folder with the drives of these splits alone."""
+    """The dataset's folder with the drives of these splits alone.
+
+    Raises:
+        EvidenceError: damaged_object, missing_object.
+    """
     members = json.loads(lake.read_bytes(manifest, "dataset.json"))["members"]
     wanted = {member["drive"] for member in members if member["split"] in splits}
     files = tuple(
         f for f in manifest.files if f.path.split("/")[0] != "drives" or f.path.split("/")[1] in wanted
     )
-    return lake.checkout(manifest.model_copy(update={"files": files}), folder)
+    return _checked_out(lake, manifest.model_copy(update={"files": files}), folder)
+
+
+def _checked_out(lake: Lake, manifest: Manifest, folder: Path) -> Path:
+    """The files, every byte of them read again: what leaves the lake is not verified by anybody later."""
+    from av_assets.domain.errors import EvidenceError
+    from av_assets.domain.evidence.digests import sha256_file
+
+    lake.checkout(manifest, folder)
+    for entry in manifest.files:
+        if sha256_file(folder / entry.path) != entry.sha256:
+            raise EvidenceError("object differs from its digest", code="damaged_object", file=entry.path)
+    return folder
 
 
 def lay_out_cuboids(lake: Lake, manifest: Manifest, root: Path, folder: Path) -> dict[str, Path]:
@@ -84,7 +100,7 @@ def lay_out_cuboids(lake: Lake, manifest: Manifest, root: Path, folder: Path) ->
         labels = ancestor(lake, manifest, "auto_labels", drive)
         if labels is not None and labels.matching(CUBOIDS):
             part = labels.model_copy(update={"files": labels.matching(CUBOIDS)})
-            found[drive] = lake.checkout(part, folder / drive) / CUBOIDS
+            found[drive] = _checked_out(lake, part, folder / drive) / CUBOIDS
     return found
 
 

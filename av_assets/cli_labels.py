@@ -75,7 +75,8 @@ def import_(drive: str, files: tuple[Path, ...], annotator: str | None, as_json:
     from av_assets.domain.labels.exchange.returned import read_returned
     from resources.environment import environment
 
-    _drive_name(drive)
+    # Without tasks nobody would ever look at the files.
+    open_lake().require("label_tasks", _drive_name(drive))
     read = [(file, read_returned(file)) for file in files]
     folder = environment().labels / "returned" / drive
     landed = {str(file): _land(file, found, folder, annotator) for file, found in read}
@@ -188,7 +189,7 @@ def _land(file: Path, found: list[ReturnedSubmission], folder: Path, annotator: 
     from av_assets.domain.labels.exchange.returned import format_of
 
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{file.name}.part"
+    part = folder / f".{sha256_file(file)[:16]}.part"
     if annotator and any(not submission.annotator for submission in found):
         said = [replace(s, annotator=s.annotator or annotator) for s in found]
         write_coco(part, said, sorted({box.cls for s in said for box in s.boxes}))

@@ -44,10 +44,18 @@ def status(drive: str | None, as_json: bool) -> None:
     if not found:
         click.echo("no drive has label tasks")
         return
-    columns = ["drive", *STATES, "minutes spent", "budget", "to go", "beyond budget"]
-    print_table(columns, [_line(one, STATES) for one in found])
+    # States in which no frame is are not shown: the rest then fits a terminal.
+    states = [state for state in STATES if any(one["states"][state] for one in found)]
+    print_table(
+        ["drive", *states, "spent min", "budget min", "to go min"], [_line(one, states) for one in found]
+    )
     spent, opened = sum(o["spent_minutes"] for o in found), sum(o["open"] for o in found)
     click.echo(f"{sum(o['frames'] for o in found)} frames, {opened} open, {spent:.1f} minutes spent")
+    for one in found:
+        if one["beyond_budget"]:
+            click.echo(
+                f"{one['drive']}: {one['beyond_budget']} frames do not fit into the budget and stay queued"
+            )
 
 
 @click.command("audit")
@@ -97,9 +105,9 @@ def _standing(lake: Lake, drive: str, rows: Sequence[Mapping[str, Any]]) -> dict
 
 
 def _line(one: Mapping[str, Any], states: Sequence[str]) -> list[str]:
-    minutes = ("spent_minutes", "budget_minutes", "minutes_to_go")
-    shown = ["-" if one[name] is None else f"{one[name]:.1f}" for name in minutes]
-    return [one["drive"], *(str(one["states"][s]) for s in states), *shown, str(one["beyond_budget"])]
+    minutes = {"spent_minutes": ".1f", "budget_minutes": ".0f", "minutes_to_go": ".1f"}
+    shown = ["-" if one[name] is None else format(one[name], places) for name, places in minutes.items()]
+    return [one["drive"], *(str(one["states"][s]) for s in states), *shown]
 
 
 def _plan(lake: Lake, drive: str) -> dict[str, Any]:

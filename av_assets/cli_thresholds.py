@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from resources.lake import Lake
 
 ASSET, ALL = "labeller_reports", "all"
-SHOWN = ("found", "objects", "precision", "precision_lower_bound", "recall", "median_iou", "ap50", "ece")
+SHOWN = {
+    "found": "found",
+    "objects": "objects",
+    "precision": "precision",
+    "precision_lower_bound": "at least",
+    "recall": "recall",
+    "median_iou": "IoU",
+}
+"""What is printed, and under which heading; the report holds more."""
 
 
 @click.command("quality")
@@ -39,11 +47,16 @@ def quality(slices: bool, as_json: bool) -> None:
         f"label_fusion {report['policy']}, judged on {len(report['judged_on'])} of {report['drives']} "
         f"verified drives, {report['active']['frames']} frames"
     )
-    rows = list(_rows(report, "slices" if slices else "classes"))
+    part = "slices" if slices else "classes"
+    rows, unmoved = list(_rows(report, part)), _unmoved(report, part)
     if not rows:
         click.echo(report["reason"] or "nothing was labelled")
         return
-    print_table(["thresholds", "of", *SHOWN, "verdict"], rows)
+    columns = ["class/slice" if slices else "class", "thresholds", *SHOWN.values()]
+    print_table(columns if slices else [*columns, "verdict"], rows)
+    if unmoved:
+        click.echo(f"as now with the proposed thresholds: {', '.join(unmoved)}")
+    click.echo("at least: lower bound of precision; calibration and average precision are in --json")
 
 
 @click.command("thresholds")
@@ -60,11 +73,12 @@ def thresholds(propose: bool, as_json: bool) -> None:
         return
     rows = [
         [cls, name, _cell(_active(held, cls, name)), *(_cell(one[k]) for k in ("score", "items", "lower_bound")),
-         one["why"], one["clusters"]]
+         one["why"].replace("_", " ")]
         for cls, slices in held["chosen"].items()
         for name, one in slices.items()
     ]  # fmt: skip
-    print_table(["class", "slice", "active", "chosen", "items", "lower bound", "why", "clusters"], rows)
+    print_table(["class", "slice", "active", "chosen", "items", "at least", "why"], rows)
+    click.echo(f"at least: lower bound of precision, to reach {_targets(held)}")
     click.echo(
         f"wrote {path}; next: av policy propose {path}"
         if path
@@ -73,15 +87,27 @@ def thresholds(propose: bool, as_json: bool) -> None:
 
 
 def _propose(lake: Lake, newest: Manifest, held: dict[str, Any]) -> Path:
+    from av_assets.policies.label_fusion import LabelFusionPolicy
     from resources.environment import environment
+    from resources.policies import active
 
     if held["reason"]:
         raise AvError(held["reason"], code="no_proposal", remedy="have more drives verified")
+    if held["base"] != active(lake, LabelFusionPolicy).digest:
+        raise AvError(
+            "the report is one of thresholds that are no longer active",
+            code="outdated_report",
+            remedy="materialize labeller_reports, then propose",
+        )
     folder = environment().policies
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "label_fusion.yaml"
     path.write_bytes(lake.read_bytes(newest, "label_fusion.yaml"))
     return path
+
+
+def _targets(held: dict[str, Any]) -> str:
+    return ", ".join(f"{cls} {value:g}" for cls, value in held["target"].items())
 
 
 def _newest(lake: Lake) -> Manifest:
@@ -101,9 +127,19 @@ def _read(lake: Lake, manifest: Manifest, path: str) -> dict[str, Any]:
 
 
 def _rows(report: dict[str, Any], part: str) -> Iterator[list[str]]:
-    for kind in ("active", "proposed"):
-        for name, scores in report[kind][part].items():
-            yield [kind, name, *(_cell(scores[k]) for k in SHOWN), scores.get("verdict", "")]
+    """Each class or slice under the active thresholds and, where they change anything for it, the proposed ones."""
+    unmoved = _unmoved(report, part)
+    names = sorted({*report["active"][part], *report["proposed"][part]})
+    for name, kind in ((name, kind) for name in names for kind in ("active", "proposed")):
+        scores = report[kind][part].get(name)
+        if scores is not None and (kind == "active" or name not in unmoved):
+            verdict = [scores["verdict"]] if part == "classes" else []  # a target is one of a class
+            yield [name, kind, *(_cell(scores[k]) for k in SHOWN), *verdict]
+
+
+def _unmoved(report: dict[str, Any], part: str) -> list[str]:
+    active, proposed = (report[kind][part] for kind in ("active", "proposed"))
+    return [name for name, scores in active.items() if proposed.get(name) == scores]
 
 
 def _active(held: dict[str, Any], cls: str, slice_: str) -> float:

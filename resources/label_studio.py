@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from av_assets.domain.errors import AvError, TransientError
-from av_assets.domain.evidence.digests import sha256_file
 from av_assets.domain.labels.exchange.label_studio import label_config, tasks
 from av_assets.domain.labels.exchange.returned import ReturnedSubmission
 from av_assets.domain.labels.schema import CLASSES
 from resources.environment import environment
-from resources.tool_environments import PINS, READY, tool, tool_variables
+from resources.tool_environments import tool, tool_variables
 
 TOOL: Final = "label-studio"
 ROUNDS: Final = ("annotate", "review", "adjudicate")
@@ -93,6 +92,15 @@ class LabelStudio:
                         changed.append(target)
         return changed
 
+    def forget(self, drive: str) -> list[str]:
+        """Delete the drive's projects of all rounds, with tasks, annotations and pictures; gives their titles.
+
+        Raises:
+            TransientError, AvError: as `push`.
+        """
+        titles = [_title(drive, round_) for round_ in ROUNDS]
+        return [str(title) for title in self._drive("forget", projects=titles)]
+
     def drives(self) -> list[str]:
         """Drives that have a project of any round."""
         ends = tuple(_title("", round_) for round_ in ROUNDS)
@@ -143,12 +151,6 @@ def configured() -> LabelStudio | None:
             remedy="set AV_LABEL_STUDIO_URL to the address that a browser uses, e.g. https://labels.example.org",
         )
     return LabelStudio(here.label_studio, here.label_studio_token)
-
-
-def installed() -> bool:
-    """Whether the SDK is here already: installing it takes minutes, which a sensor does not have."""
-    pins = PINS / f"{TOOL}.txt"
-    return (environment().tools / f"{TOOL}-{sha256_file(pins)[:12]}" / READY).is_file()
 
 
 def _title(drive: str, round_: str) -> str:

@@ -71,6 +71,15 @@ def projects(client: Any, request: dict[str, Any]) -> list[str]:
     return sorted(project.title for project in client.projects.list())
 
 
+def forget(client: Any, request: dict[str, Any]) -> list[str]:
+    """Delete every project with one of the titles, pictures first; gives the titles that were there."""
+    found = [project for project in client.projects.list() if project.title in request["projects"]]
+    for project in found:
+        client.files.delete_many(project.id)
+        client.projects.delete(project.id)
+    return sorted({project.title for project in found})
+
+
 def annotators(client: Any, request: dict[str, Any]) -> list[str]:
     """Mail addresses of everybody who can draw."""
     return sorted(user.email for user in client.users.list())
@@ -111,7 +120,7 @@ class RefusedError(Exception):
     """The server answered with an error; holds the status alone."""
 
 
-ACTIONS = {"push": push, "pull": pull, "projects": projects, "annotators": annotators}
+ACTIONS = {"push": push, "pull": pull, "projects": projects, "forget": forget, "annotators": annotators}
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:

@@ -37,16 +37,20 @@ def tool_environment(name: str) -> Path:
     Raises:
         TransientError: tool_not_installed.
     """
-    pins = PINS / f"{name}.txt"
-    folder = environment().tools / f"{name}-{sha256_file(pins)[:12]}"
-    if (folder / READY).is_file():
+    pins, folder = _place(name)
+    if installed(name):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f".{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of two processes one installs and the other waits for it
-        if not (folder / READY).is_file():
+        if not installed(name):
             _install(name, pins, folder)
     return folder
+
+
+def installed(name: str) -> bool:
+    """Whether the environment is here already: making it takes minutes, which a sensor does not have."""
+    return (_place(name)[1] / READY).is_file()
 
 
 def tool_variables(**more: str) -> dict[str, str]:
@@ -55,6 +59,12 @@ def tool_variables(**more: str) -> dict[str, str]:
         k: v for k, v in child_environment().items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
     }
     return kept | more
+
+
+def _place(name: str) -> tuple[Path, Path]:
+    """The file of pins, and the folder of the environment that holds them."""
+    pins = PINS / f"{name}.txt"
+    return pins, environment().tools / f"{name}-{sha256_file(pins)[:12]}"
 
 
 def _install(name: str, pins: Path, folder: Path) -> None:

@@ -18,12 +18,13 @@ from typing import Any
 import dagster as dg
 
 from av_assets.domain.errors import AvError
-from av_assets.domain.evidence.digests import sha256_file, sha256_json
+from av_assets.domain.evidence.digests import sha256_json
 from partitions.drives import drives
 from resources.environment import environment
-from resources.label_studio import LabelStudio, configured, installed
-from resources.labeling import Annotators
+from resources.label_studio import TOOL, LabelStudio, configured
+from resources.labeling import Annotators, file_facts
 from resources.lake import Lake
+from resources.tool_environments import installed
 
 SUBMISSIONS = "label_submissions"
 JUDGED = (SUBMISSIONS, "verified_labels")
@@ -113,7 +114,7 @@ def _due(lake: Lake, annotators: Annotators, drive: str) -> tuple[str, ...]:
 
 def _digest(files: list[Path]) -> str:
     """As production stamps the rows that a bundle was made from."""
-    return sha256_json([{"file": path.name, "sha256": sha256_file(path)} for path in files])
+    return sha256_json([file_facts(path) for path in files])
 
 
 def _pull(
@@ -127,7 +128,7 @@ def _pull(
     now, after = time.time(), last.get("after", "")
     if not after and now - last.get("at_s", 0.0) < PULL_EVERY_S:
         return last
-    if not installed():
+    if not installed(TOOL):
         context.log.info("Label Studio is not asked: its SDK is not installed; av labels pull installs it")
         return {"at_s": now, "after": ""}
     studio, end = replace(studio, timeout_s=PULLING_S), time.monotonic() + PULLING_S

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from av_assets.erasure.events import Forgotten
+    from resources.label_studio import LabelStudio
     from resources.lake import Lake
 
 EMBEDDED = "clip_embeddings"
@@ -38,6 +39,7 @@ class Installation:
         instance: Dagster's; None where there is none, and so no events and no runs to wait for.
         scene_index: DynamoDB table that scenes are registered in; empty: none.
         forget_archive: takes a version of a dataset out of the remote of its archives; None: there is none.
+        label_studio: server with a project for each drive and round; None: there is none.
     """
 
     lake: Lake
@@ -46,6 +48,7 @@ class Installation:
     instance: dg.DagsterInstance | None = None
     scene_index: str = ""
     forget_archive: Callable[[str], object] | None = None
+    label_studio: LabelStudio | None = None
 
     # -- looking -------------------------------------------------------------------------------------------------
 
@@ -121,7 +124,14 @@ class Installation:
         counts = {name: len(files) for name, files in found.items()}
         if keys := places.landed_keys(self.places, drives):
             counts["landing"] = len(keys)
+        if there := self._studied(drives):
+            counts["label_studio"] = len(there)
         return counts
+
+    def _studied(self, drives: Sequence[str]) -> list[str]:
+        """Drives that have projects on the server."""
+        there = self.label_studio.drives() if self.label_studio and drives else []
+        return sorted(set(there) & set(drives))
 
     def _datasets(self, versions: Sequence[BundleVersion]) -> tuple[DatasetVersion, ...]:
         found = []
@@ -231,6 +241,9 @@ class Installation:
         places.remove(self.places, files, places.landed_keys(self.places, drives))
         for drive in drives:
             register_scenes(self.scene_index, drive, ())
+        for drive in self._studied(drives):
+            assert self.label_studio is not None
+            self.label_studio.forget(drive)
 
     def _delete_manifests(self, extent: Extent) -> None:
         for one in extent.leaving:

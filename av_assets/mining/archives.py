@@ -153,9 +153,11 @@ def _describe(lake: Lake, manifest: Manifest) -> dict[str, Any]:
         for s in archive["shards"]
     ]
     return {
-        "version": archive["version"],
-        "archived_bytes": archive["bytes"],
-        "shards": table(rows),
-        "wandb_artifact": f"{artifact['artifact']} {artifact['digest']}",
-        "aliases": ", ".join(artifact["aliases"]),
+        "dataset version": archive["version"],
+        "archived files": archive["files"],
+        "archived megabytes": round(archive["bytes"] / 1e6, 1),
+        "tar shards": table(rows),
+        "W&B artifact": artifact["artifact"],
+        "W&B digest": artifact["digest"],
+        "W&B aliases": ", ".join(artifact["aliases"]),
     }

@@ -19,6 +19,23 @@ from resources.lake import Lake
 from sensors.conditions import on_changed_content
 
 READ = ("synced_shards", "drive_catalog")
+SHOWN = {
+    "labels": "labels",
+    "labels bridged": "bridged",
+    "candidates": "candidates",
+    "cuboids": "cuboids",
+    "tracks": "tracks",
+    "labelled frames": "frames",
+    "tracked frames": "frames_tracked",
+    "labelled is every n-th frame": "every_kth_frame",
+    "masks of drivable area": "drivable",
+    "camera": "camera",
+    "lidar": "lidar",
+    "rules": "rules",
+    "labeller_digest": "labeller_digest",
+    "why there is nothing": "reason",
+}
+"""What the asset's page shows -> where the report has it, in this order."""
 
 
 @dg.asset(
@@ -128,9 +145,9 @@ def _describe(lake: Lake, manifest: Any) -> dict[str, Any]:
     report = _report(lake, manifest)
     agree = {k: v for k, v in report["self_consistency"].items() if v is not None}
     return {
-        **{k: v for k, v in report.items() if isinstance(v, int | float | str)},
+        **{name: report[key] for name, key in SHOWN.items() if report.get(key) not in (None, "")},
         **{f"self_consistency/{k}": dg.MetadataValue.float(v) for k, v in agree.items()},
         "by_source": table({"source": name, **one} for name, one in report["sources"].items()),
-        "report": dg.MetadataValue.json(report),
         **auto_label_pictures(lake, manifest),
+        "report": dg.MetadataValue.json(report),
     }

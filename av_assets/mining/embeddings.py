@@ -30,11 +30,12 @@ _ALL_DRIVES = dg.AllPartitionMapping()
     backfill_policy=BATCH,
     op_tags=DETECT.tags,
     pool=DETECT.pool,
-    code_version="1",
+    code_version="2",
     kinds={"parquet", "onnx"},
 )
 def clip_embeddings(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
-    """Workflow 7 of 36: takes synced_shards, gives one unit vector per clip and camera."""
+    """Workflow 7 of 36: takes synced_shards, gives one unit vector per clip and camera, and hashes of the frames
+    that it was made from."""
     policy = EmbeddingsPolicy.load()
     yield from each_drive(
         context,
@@ -149,20 +150,23 @@ def _embed(policy: EmbeddingsPolicy, work: Work) -> str:
     import pyarrow.parquet as pq
 
     from av_assets.domain.search.embedding import ClipEmbedder, write_embeddings
+    from av_assets.domain.search.keyframe_hashes import HASHES_FILE, hash_rows, write_hashes
 
     models = work.checkout("pretrained_models", "embedding*")
     embedder = ClipEmbedder(models / "embedding.onnx", policy)
     clips = sorted((work.checkout("synced_shards", "clips/*") / "clips").glob("*.parquet"))
-    found = (
-        embedder.embed_shard(clip, name)
-        for clip in clips
-        for name in pq.read_schema(clip).names
-        if name.startswith("camera")
-    )
-    rows = (row for row in found if row is not None)
+    rows, hashes, shards = [], [], work.inputs["synced_shards"]
     with work.watch("compute"):
-        count = write_embeddings(rows, work.out / "embeddings.parquet", embedder.dimension)
-    return "" if count else "no camera in this drive: nothing to embed"
+        for clip in clips:
+            sha256 = shards.entry(f"clips/{clip.name}").sha256
+            for name in pq.read_schema(clip).names:
+                row = embedder.embed_shard(clip, name) if name.startswith("camera") else None
+                if row is not None:
+                    rows.append(row)
+                    hashes += hash_rows(row.clip_id, row.camera, sha256, policy.keyframes, row.hashes)
+        write_embeddings(rows, work.out / "embeddings.parquet", embedder.dimension)
+        write_hashes(hashes, work.out / HASHES_FILE)
+    return "" if rows else "no camera in this drive: nothing to embed"
 
 
 def _describe(lake: Lake, manifest: Any) -> dict[str, Any]:

@@ -152,8 +152,8 @@ def monday_of(start_ns: int) -> str:
 
 
 def hashes_of(work: Work, clips: Mapping[str, FileEntry], camera: str) -> dict[str, ClipHash]:
-    """clip id -> hash of its middle frame; read from datasets that were frozen before, where they knew the file."""
-    known = _known_hashes(work.lake, camera)
+    """clip id -> hash of its middle frame, as the embedding noted it; others are decoded and hashed here."""
+    known = _noted_hashes(work, camera)
     found = {clip: known[entry.sha256] for clip, entry in clips.items() if entry.sha256 in known}
     for clip, entry in clips.items():
         if clip not in found:
@@ -176,14 +176,16 @@ def hash_table(hashes: Mapping[str, ClipHash], clips: Mapping[str, FileEntry], c
     )
 
 
-def _known_hashes(lake: Lake, camera: str) -> dict[str, ClipHash]:
-    """Of all weeks that are there, the newest first: a week mostly holds what the week before held."""
+def _noted_hashes(work: Work, camera: str) -> dict[str, ClipHash]:
+    """sha256 of a clip's file -> hash of its middle frame."""
+    from av_assets.domain.search.keyframe_hashes import middle_hashes
+
     found: dict[str, ClipHash] = {}
-    for week in lake.partitions("golden_slices")[-2:]:
-        rows = read(lake, lake.manifest("golden_slices", week), HASHES_FILE)
-        for row in rows.to_pylist() if rows is not None else []:
-            if row["camera"] == camera:
-                found[row["shard_sha256"]] = ClipHash(row["dhash"], row["picture_sha256"])
+    for name, made in work.inputs.items():
+        rows = read(work.lake, made, HASHES_FILE) if name.startswith("clip_embeddings/") else None
+        if rows is not None:
+            noted = middle_hashes(rows, camera)
+            found |= {shard: ClipHash(one.dhash, one.picture_sha256) for shard, one in noted.items()}
     return found
 
 
@@ -193,6 +195,7 @@ def _hash(work: Work, clip: str, entry: FileEntry, camera: str) -> ClipHash:
     from av_assets.domain.evidence.digests import sha256_bytes
     from av_assets.domain.mining.dhash import frame_hash
     from av_assets.domain.privacy.frames import frames_from_shard
+    from av_assets.domain.search.embedding import keyframes
 
     drive = clip.rpartition("/")[0]
     folder = work.folder / "hash" / entry.sha256
@@ -204,10 +207,10 @@ def _hash(work: Work, clip: str, entry: FileEntry, camera: str) -> ClipHash:
             column = source.read(columns=[camera])
     finally:
         path.unlink()
-    middle = column.slice(column.num_rows // 2, 1)
-    frame = next((f for f in frames_from_shard(middle, camera) if f is not None), None)
-    if frame is None:
+    frames = [f for f in frames_from_shard(column, camera) if f is not None]
+    if not frames:
         return ClipHash(None, None)
+    (frame,) = keyframes(frames, 1)
     return ClipHash(frame_hash(frame), sha256_bytes(frame.pixels().tobytes()))
 
 

@@ -22,6 +22,7 @@ from resources.lake import Lake
 from sensors.conditions import every_monday
 
 _ALL_DRIVES = dg.AllPartitionMapping()
+_SPLITS = ("train", "val", "test")
 _NO_TAGS = {"light": "", "weather": "", "zone": ""}
 
 
@@ -38,7 +39,7 @@ _NO_TAGS = {"light": "", "weather": "", "zone": ""}
     automation_condition=every_monday,
     op_tags=CPU.tags,
     pool=CPU.pool,
-    code_version="2",
+    code_version="3",
     kinds={"parquet"},
 )
 def golden_slices(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
@@ -113,9 +114,10 @@ def _describe(lake: Lake, manifest: Manifest) -> dict[str, Any]:
 
     dataset = json.loads(lake.read_bytes(manifest, "dataset.json"))
     rows = [
-        {"drive": m["drive"], "split": m["split"], "frames": m["frames"], **{k: str(v) for k, v in m["tags"].items()}}
+        {"drive": m["drive"], "split": m["split"], "frames": m["frames"], **_NO_TAGS}
+        | {k: str(v) for k, v in m["tags"].items()}
         for m in dataset["members"]
-    ]  # fmt: skip
+    ]
     counts, thin = dataset["slice_counts"], dataset["thin_slices"]
     shown = {name: {**c["test"], "thin": thin.get(name, "")} for name, c in counts.items()}
     classes: Counter[str] = Counter()
@@ -123,20 +125,29 @@ def _describe(lake: Lake, manifest: Manifest) -> dict[str, Any]:
         classes.update(split["objects"])
     return {
         "version": manifest.content,
-        "digest_of_spec_and_members": dataset["version"],
+        "digest of spec and members": dataset["version"],
         "drives": len(rows),
         "frames": sum(c["frames"] for c in dataset["counts"].values()),
-        "members": table({**_NO_TAGS, **row} for row in rows),
-        "slices": table({"slice": name, **row} for name, row in shown.items()),
-        "classes": table(
+        "members": table(rows),
+        "left out": table({"drive": drive, "why": why} for drive, why in dataset["left_out"].items()),
+        "slices of the test split": table(
+            {
+                "slice": name,
+                "drives": c["drives"],
+                "frames": c["frames"],
+                "objects": c["objects"],
+                "too small": c["thin"],
+            }
+            for name, c in shown.items()
+        ),
+        "objects by class": table(
             {
                 "class": cls,
                 "boxes": count,
-                **{s: c["objects"].get(cls, 0) for s, c in dataset["counts"].items()},
+                **{s: dataset["counts"][s]["objects"].get(cls, 0) for s in _SPLITS if s in dataset["counts"]},
             }
             for cls, count in sorted(classes.items())
         ),
         "slice_counts": picture(slice_counts_png(shown, "slices of the test split")),
         "splits": picture(splits_png(dataset["counts"])),
-        "left_out": dg.MetadataValue.json(dataset["left_out"]),
     }

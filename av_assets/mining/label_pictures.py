@@ -4,7 +4,6 @@ Belongs here: which files are read and which frames are shown. Does not belong h
 (domain), counting.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import dagster as dg
 from av_assets.domain.errors import EvidenceError
 from av_assets.domain.evidence.manifest import Manifest
 from av_assets.domain.labels.schema import CLASSES, LABELS_FILE, REPORT_FILE
+from av_assets.mining.label_views import read_json_of, read_rows
 from av_assets.policies.annotation import AnnotationPolicy
 from av_assets.presentation import picture
 from resources.lake import Lake
@@ -37,16 +37,16 @@ def auto_label_pictures(lake: Lake, manifest: Manifest) -> Pictures:
     from av_assets.domain.labels.quality.confusion import by_frame
     from av_assets.domain.labels.sheets import birds_eye_png, overlay_sheet
 
-    labels = _rows(lake, manifest, LABELS_FILE)
+    labels = read_rows(lake, manifest, LABELS_FILE)
     frames = by_frame([row for row in labels if row["x1"] is not None])
     chosen = _worth_seeing(frames)
     pictures = _frames(lake, manifest, list(chosen))
     shown = [(why, pictures[f], frames[f]) for f, why in chosen.items() if f in pictures]
     title = f"automatic labels: {sum(map(len, frames.values()))} boxes in {len(frames)} frames with boxes"
     found = {"boxes": picture(overlay_sheet(shown, title=title))} if shown else {}
-    cuboids = _rows(lake, manifest, "cuboids.parquet")
+    cuboids = read_rows(lake, manifest, "cuboids.parquet")
     if cuboids:
-        found["from_above"] = picture(birds_eye_png(cuboids, _rows(lake, manifest, "tracks.parquet")))
+        found["from_above"] = picture(birds_eye_png(cuboids, read_rows(lake, manifest, "tracks.parquet")))
     return found
 
 
@@ -57,9 +57,9 @@ def verified_label_pictures(lake: Lake, manifest: Manifest) -> Pictures:
     from av_assets.domain.labels.sheets import before_after_sheet
 
     auto = _made_from(lake, manifest, "auto_labels")
-    after = by_frame(_rows(lake, manifest, LABELS_FILE))
+    after = by_frame(read_rows(lake, manifest, LABELS_FILE))
     finished = _finished(lake, manifest) or set(after)
-    before = {f: rows for f, rows in by_frame(_rows(lake, auto, LABELS_FILE)).items() if f in finished}
+    before = {f: rows for f, rows in by_frame(read_rows(lake, auto, LABELS_FILE)).items() if f in finished}
     chosen = _most_changed(before, after)
     pictures = _frames(lake, manifest, chosen)
     shown = [
@@ -171,14 +171,14 @@ def _pictures(lake: Lake, shards: Any, path: str, wanted: list[Frame]) -> "dict[
 
 def _finished(lake: Lake, manifest: Manifest) -> set[Frame]:
     """The frames that people are done with, also those in which there is nothing."""
-    rows = _rows(lake, manifest, "frames.parquet")
+    rows = read_rows(lake, manifest, "frames.parquet")
     return {(row["clip_id"], row["ref_ns"], row["camera"]) for row in rows if row["state"] == "final"}
 
 
 def _people(lake: Lake, manifest: Manifest) -> Pictures:
     from av_assets.domain.labels.pictures import agreement_png, annotators_png, burn_down_png
 
-    report, frames = _json(lake, manifest, REPORT_FILE), _rows(lake, manifest, "frames.parquet")
+    report, frames = read_json_of(lake, manifest, REPORT_FILE), read_rows(lake, manifest, "frames.parquet")
     if not frames:
         return {}
     policy = AnnotationPolicy.load()
@@ -186,7 +186,7 @@ def _people(lake: Lake, manifest: Manifest) -> Pictures:
     budget = report.get("budget", {}).get("minutes")
     return {
         "agreement": picture(agreement_png(_agreement(report, frames), **limits, measure="agreement")),
-        "annotators": picture(annotators_png(_annotators(report))),
+        "annotator_quality": picture(annotators_png(_annotators(report))),
         "burn_down": picture(burn_down_png(frames, budget)),
     }
 
@@ -230,19 +230,3 @@ def _made_from(lake: Lake, manifest: Manifest, asset: str) -> Manifest | None:
     digest = manifest.made_from.inputs.get(bundle)
     past = lake.past_manifest(bundle, digest) if digest else None
     return past or lake.manifest(asset, manifest.partition)
-
-
-def _rows(lake: Lake, manifest: Manifest | None, path: str) -> list[dict[str, Any]]:
-    """Rows of a table of the bundle; none where it holds no such file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if manifest is None or all(entry.path != path for entry in manifest.files):
-        return []
-    rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(lake.read_bytes(manifest, path))).to_pylist()
-    return rows
-
-
-def _json(lake: Lake, manifest: Manifest, path: str) -> dict[str, Any]:
-    held = any(entry.path == path for entry in manifest.files)
-    return json.loads(lake.read_bytes(manifest, path)) if held else {}

@@ -10,6 +10,7 @@ import dagster as dg
 
 from av_assets.domain.evidence.manifest import Manifest
 from av_assets.domain.evidence.signatures import sign
+from av_assets.mining.label_views import read_rows
 from av_assets.policies.label_fusion import LabelFusionPolicy
 from av_assets.presentation import pictures, table
 from av_assets.production import ALL, Work, bundle_metadata, code_version, lineage, produce
@@ -23,6 +24,19 @@ if TYPE_CHECKING:
 
 QUALITY_FILE, THRESHOLDS_FILE, PROPOSAL_FILE = "quality_report.json", "thresholds.json", "label_fusion.yaml"
 READ = ("auto_labels", "verified_labels")
+QUALITY = {
+    "found": "found",
+    "objects": "objects",
+    "precision": "precision",
+    "at least": "precision_lower_bound",
+    "recall": "recall",
+    "IoU": "median_iou",
+    "AP50": "ap50",
+    "ECE": "ece",
+}
+TRACKS = {"hota": "HOTA", "deta": "DetA", "assa": "AssA", "idf1": "IDF1", "idp": "IDP", "idr": "IDR", "mota": "MOTA",
+          "motp": "MOTP", "switches": "switches"}  # fmt: skip
+"""Headings of the tables, in this order."""
 
 
 @dg.asset(
@@ -174,22 +188,14 @@ def _judged(
     from av_assets.domain.labels.quality.labeller_quality import JudgedDrive
 
     for drive, (auto, verified) in members.items():
-        frames = [f for f in _rows(lake, verified, "frames.parquet") if f["state"] == "final"]
+        frames = [f for f in read_rows(lake, verified, "frames.parquet") if f["state"] == "final"]
         yield JudgedDrive.of(
             drive,
-            _rows(lake, auto, "candidates.parquet"),
-            _rows(lake, verified, "labels.parquet"),
+            read_rows(lake, auto, "candidates.parquet"),
+            read_rows(lake, verified, "labels.parquet"),
             [(f["clip_id"], f["ref_ns"]) for f in frames],
             policy,
         )
-
-
-def _rows(lake: Lake, manifest: Manifest, path: str) -> list[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    found: list[dict[str, Any]] = pq.read_table(pa.BufferReader(lake.read_bytes(manifest, path))).to_pylist()
-    return found
 
 
 def _write_json(work: Work, path: str, data: dict[str, Any]) -> None:
@@ -211,19 +217,26 @@ def _describe(lake: Lake, manifest: Manifest) -> dict[str, Any]:
     from av_assets.mining.label_pictures import fleet_label_pictures
 
     report = json.loads(lake.read_bytes(manifest, QUALITY_FILE))
-    shown = ("found", "objects", "precision", "precision_lower_bound", "recall", "median_iou", "ap50", "ece")
     rows = [
-        {"thresholds": kind, "class": cls, **{k: _cell(scores[k]) for k in shown}}
+        {"class": cls, "thresholds": kind} | {name: _cell(scores[k]) for name, k in QUALITY.items()}
+        for cls in report["active"]["classes"]
         for kind in ("active", "proposed")
-        for cls, scores in report[kind]["classes"].items()
+        if (scores := report[kind]["classes"].get(cls))
     ]
-    tracks = [{"drive": drive, **{k: _cell(v) for k, v in scores.items()}}
-              for drive, scores in report["active"]["tracks"].items()]  # fmt: skip
+    tracks = [
+        {"drive": drive} | {name: _cell(scores[k]) for k, name in TRACKS.items()}
+        for drive, scores in report["active"]["tracks"].items()
+    ]
     return {
-        "drives": report["drives"],
-        "frames": report["frames"],
-        "proposal": report["reason"] or "see av labels thresholds",
+        "verified drives": report["drives"],
+        "drives that judge": len(report["judged_on"]),
+        "verified frames": report["frames"],
+        "proposal of thresholds": report["reason"] or "av labels thresholds shows it",
         "quality": table(rows),
+        "quality by light and weather": table(
+            {"class/slice": name} | {heading: _cell(scores[k]) for heading, k in QUALITY.items()}
+            for name, scores in report["active"]["slices"].items()
+        ),
         "tracks": table(tracks),
         **pictures(lake, manifest, "confusion.png", "thresholds.png", "reliability.png"),
         **fleet_label_pictures(lake),

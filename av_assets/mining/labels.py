@@ -3,12 +3,10 @@
 import json
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from av_assets.domain.evidence.digests import sha256_file
 from av_assets.gates import checked_drives
 from av_assets.mining.autolabels import auto_labels
 from av_assets.mining.label_views import (
@@ -23,7 +21,7 @@ from av_assets.presentation import table
 from av_assets.production import Rows, Work, each_drive
 from partitions.drives import BATCH, drives
 from resources.compute import LIGHT
-from resources.labeling import Annotators
+from resources.labeling import Annotators, file_facts
 from resources.lake import Lake
 from sensors.conditions import on_changed_content
 
@@ -83,7 +81,7 @@ def label_submissions(
         partial(_collect, annotators, policy),
         describe_submissions,
         read_rows=lambda drive, _: {
-            "returned_labels": [_named(path) for path in annotators.returned(drive)],
+            "returned_labels": [file_facts(path) for path in annotators.returned(drive)],
             **_answers(annotators, drive),
         },
     )
@@ -216,14 +214,10 @@ def label_budget_is_kept(context: dg.AssetCheckExecutionContext, lake: Lake) -> 
     )
 
 
-def _named(path: Path) -> dict[str, str]:
-    return {"file": path.name, "sha256": sha256_file(path)}
-
-
 def _answers(annotators: Annotators, drive: str) -> dict[str, Rows]:
     """Where known answers come from: another file, or truth that arrives later, is another input."""
     gold = annotators.gold_of(drive)
-    return {"gold": [_named(gold)] if gold else [], "simulated": [{"known": annotators.knows(drive)}]}
+    return {"gold": [file_facts(gold)] if gold else [], "simulated": [{"known": annotators.knows(drive)}]}
 
 
 def _plan(annotators: Annotators, policy: AnnotationPolicy, work: Work) -> str:

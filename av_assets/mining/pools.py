@@ -114,13 +114,17 @@ def evidence_of(lake: Lake, inputs: Mapping[str, Manifest], policy: MiningPolicy
             disagreement |= _disagreement(
                 automatic, _rows(lake, verified, "labels.parquet", ["clip_id", "status"])
             )
+    noted = _noted_hashes(lake, inputs, policy)
     known: dict[str, list[int]] = {}
 
     def hashes(clips: Sequence[str]) -> Mapping[str, Sequence[int]]:
         from av_assets.domain.mining.dhash import frame_hash
 
         for clip in clips:
-            if clip not in known:
+            if clip in known:
+                continue
+            known[clip] = noted.get(_shard_of(inputs, clip), [])
+            if not known[clip]:
                 known[clip] = [
                     frame_hash(f) for f in frames_of(lake, inputs, clip, policy.camera, policy.keyframes)
                 ]
@@ -248,6 +252,26 @@ def _sequence_search(lake: Lake, rows: pa.Table) -> Search:
         ]
 
     return search
+
+
+def _noted_hashes(lake: Lake, inputs: Mapping[str, Manifest], policy: MiningPolicy) -> dict[str, list[int]]:
+    """sha256 of a clip's file -> hashes of its keyframes, where the embedding looked at as many as the policy asks."""
+    from av_assets.domain.search.keyframe_hashes import HASHES_FILE, keyframe_hashes
+    from av_assets.mining.gathering import read
+
+    found: dict[str, list[int]] = {}
+    for made in _of(inputs, "clip_embeddings").values():
+        rows = read(lake, made, HASHES_FILE)
+        found |= keyframe_hashes(rows, policy.camera, policy.keyframes) if rows is not None else {}
+    return found
+
+
+def _shard_of(inputs: Mapping[str, Manifest], clip: str) -> str:
+    """sha256 of the clip's file; empty where it has none."""
+    drive, _, number = clip.rpartition("/")
+    shards = inputs.get(f"synced_shards/{drive}")
+    found = shards.matching(f"clips/{number}.parquet") if shards is not None else ()
+    return found[0].sha256 if found else ""
 
 
 def _vectors(lake: Lake, inputs: Mapping[str, Manifest], camera: str) -> dict[str, np.ndarray]:

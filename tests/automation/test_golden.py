@@ -17,6 +17,7 @@ from av_assets.cli_datasets import COMMANDS
 from av_assets.domain.datasets.splits import split_of
 from av_assets.domain.errors import DatasetError
 from av_assets.domain.models.golden import read_labels, read_spec
+from av_assets.domain.search.keyframe_hashes import KeyframeHash, hash_rows, write_hashes
 from av_assets.mining.freezing import freeze, verified_drives
 from av_assets.mining.gathering import inputs_of
 from av_assets.mining.golden import golden_slices, golden_slices_leak_nothing, in_two_splits
@@ -52,7 +53,7 @@ def lake(tmp_path: Path, landed: Path) -> Lake:
 
 def frozen(lake: Lake, policy: GoldenPolicy = POLICY, week: str = WEEK) -> Manifest:
     inputs = inputs_of(lake, verified_drives(lake, week))
-    made_from = lineage(list(inputs.values()), "2", [policy])
+    made_from = lineage(list(inputs.values()), "3", [policy])
     made = produce(lake, "golden_slices", week, made_from, inputs, lambda work: freeze(work, policy))
     datasets.record(lake, "golden", made.manifest)
     return made.manifest
@@ -219,6 +220,33 @@ def test_a_leak_refuses_the_dataset_and_names_the_pair(lake: Lake, tmp_path: Pat
     assert lake.manifest("golden_slices", WEEK) is None
 
 
+def test_pictures_are_not_decoded_where_the_embedding_noted_their_hash(lake: Lake, tmp_path: Path) -> None:
+    """A noted hash is believed for the very file it was made from, and for no other."""
+    learned, judged = side("train"), side("test")
+    for drive in (learned, judged):
+        shards = lake.require("synced_shards", drive.name)
+        rows = [
+            row
+            for n, sha256 in enumerate((shards.entry("clips/00000.parquet").sha256, "0" * 64))
+            for row in hash_rows(
+                f"{drive.name}/{n:05d}", "camera_front", sha256, 3, [KeyframeHash(1, 2**40 - 1, "e")]
+            )
+        ]
+        folder = tmp_path / drive.name
+        folder.mkdir()
+        write_hashes(rows, folder / "hashes.parquet")
+        held = lake.require("clip_embeddings", drive.name)
+        lake.publish("clip_embeddings", drive.name, folder, links=held.files)
+    with pytest.raises(DatasetError) as caught:
+        frozen(lake)
+    assert f"{learned.name}/00000" in caught.value.reason
+    manifest = frozen(lake, with_(**leaks(near_duplicate_frame="warn", same_content="warn")))
+    found = pq.read_table(pa.BufferReader(lake.read_bytes(manifest, "hashes.parquet"))).to_pylist()
+    believed = {row["clip_id"] for row in found if row["picture_sha256"] == "e"}
+    assert believed == {f"{learned.name}/00000", f"{judged.name}/00000"}
+    assert all(row["dhash"] for row in found)
+
+
 def test_a_dropped_leak_leaves_the_learned_side_out_and_says_so(lake: Lake, tmp_path: Path) -> None:
     learned, twin = side("train"), twin_of(side("train"), "test")
     land(lake, tmp_path / "twin", [twin])
@@ -361,7 +389,7 @@ def test_the_commands_speak(lake: Lake, tmp_path: Path, monkeypatch: pytest.Monk
         assert CliRunner().invoke(group, list(words)).exit_code == 0
     text = CliRunner().invoke(diff, ["golden@1.0.0", "golden", "--png", str(tmp_path / "diff.png")])
     assert text.exit_code == 0
-    assert f"because of {FLEET[2].name}" in text.output
+    assert f"other bytes from the same inputs\n    of {FLEET[2].name}\n" in text.output
     assert (tmp_path / "diff.png").read_bytes().startswith(b"\x89PNG")
     stored = tmp_path / "lake" / "objects"
     sha = first.entry(f"drives/{FLEET[0].name}/clips/00000.parquet").sha256

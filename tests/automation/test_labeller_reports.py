@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from av_assets import cli_thresholds
 from av_assets.domain.errors import AvError, PolicyError
 from av_assets.domain.evidence.manifest import MadeFrom
+from av_assets.domain.labels.quality.thresholds import threshold_of
 from av_assets.mining import labeller_reports as module
 from av_assets.mining.labeller_reports import labeller_reports
 from av_assets.policies.label_fusion import LabelFusionPolicy
@@ -28,6 +29,8 @@ from resources.policy_versions import history
 from sensors.outdated import activated_label_fusion
 
 SHIPPED = LabelFusionPolicy.load()
+LEAST = threshold_of("vehicle", "day", SHIPPED)
+NEXT = f"1.{int(SHIPPED.version.split('.')[1]) + 1}.0"
 FRAMES = 30
 
 
@@ -57,8 +60,11 @@ class Fleet:
     def label(self, drive: str, right: bool = True) -> None:
         """An object in every frame; the labeller is right where it is sure, and often wrong where it is not."""
         rng = np.random.default_rng([*drive.encode()])
-        found = [row(drive, n, 1.0 if right else 80.0, float(rng.uniform(0.7, 1)), 0) for n in range(FRAMES)]
-        found += [row(drive, n, 50.0, float(rng.uniform(0.35, 0.6)), 9) for n in range(0, FRAMES, 2)]
+        found = [
+            row(drive, n, 1.0 if right else 80.0, float(rng.uniform(LEAST + 0.3, 1)), 0)
+            for n in range(FRAMES)
+        ]
+        found += [row(drive, n, 50.0, float(rng.uniform(LEAST, LEAST + 0.2)), 9) for n in range(0, FRAMES, 2)]
         self._publish("auto_labels", drive, candidates=found)
 
     def verify(self, drive: str, note: str = "", state: str = "final") -> None:
@@ -145,20 +151,20 @@ def test_from_proposal_to_rollback(fleet: Fleet, tmp_path: Path) -> None:
     )  # precision 2/3 under the shipped thresholds
     path = proposed(fleet, tmp_path)
     key = propose(fleet.lake, "label_fusion", path, "ann", 1).key
-    assert key == "label_fusion-1.1.0"
+    assert key == f"label_fusion-{NEXT}"
     with pytest.raises(PolicyError) as error:
-        activate(fleet.lake, "label_fusion", "1.1.0", "ann", 2)
+        activate(fleet.lake, "label_fusion", NEXT, "ann", 2)
     assert error.value.code == "same_person"
-    record = activate(fleet.lake, "label_fusion", "1.1.0", "bob", 3)
+    record = activate(fleet.lake, "label_fusion", NEXT, "bob", 3)
     assert record["how"] == "report"
     assert record["backtest"] == fleet.lake.require("labeller_reports", "all").content
     now = active(fleet.lake, LabelFusionPolicy)
-    assert now.thresholds["vehicle"]["all"] > 0.5
+    assert now.thresholds["vehicle"]["all"] > LEAST
     assert fleet.make()["auto_labels_reach_their_target"] is True
     activate(fleet.lake, "label_fusion", "shipped", "bob", 4)
     assert active(fleet.lake, LabelFusionPolicy) == SHIPPED
-    assert activate(fleet.lake, "label_fusion", "1.1.0", "bob", 5)["how"] == "rollback"
-    assert [r["version"] for r in history(fleet.lake, "label_fusion")] == ["1.1.0", "shipped", "1.1.0"]
+    assert activate(fleet.lake, "label_fusion", NEXT, "bob", 5)["how"] == "rollback"
+    assert [r["version"] for r in history(fleet.lake, "label_fusion")] == [NEXT, "shipped", NEXT]
 
 
 def test_numbers_that_no_report_chose_are_not_activated(fleet: Fleet, tmp_path: Path) -> None:
@@ -167,18 +173,18 @@ def test_numbers_that_no_report_chose_are_not_activated(fleet: Fleet, tmp_path: 
     path = proposed(fleet, tmp_path, default={"vehicle": 0.01, "pedestrian": 0.3, "cone": 0.3})
     propose(fleet.lake, "label_fusion", path, "ann", 1)
     with pytest.raises(PolicyError) as error:
-        activate(fleet.lake, "label_fusion", "1.1.0", "bob", 2)
+        activate(fleet.lake, "label_fusion", NEXT, "bob", 2)
     assert error.value.code == "report_outdated"
 
 
 def test_without_a_report_nothing_is_activated(fleet: Fleet, tmp_path: Path) -> None:
     import yaml
 
-    data = SHIPPED.model_dump(mode="json") | {"version": "1.1.0", "teacher": "w20250602-c43d008c"}
+    data = SHIPPED.model_dump(mode="json") | {"version": NEXT, "teacher": "w20250602-c43d008c"}
     (tmp_path / "label_fusion.yaml").write_text(yaml.safe_dump(data))
     propose(fleet.lake, "label_fusion", tmp_path / "label_fusion.yaml", "ann", 1)
     with pytest.raises(PolicyError) as error:
-        activate(fleet.lake, "label_fusion", "1.1.0", "bob", 2)
+        activate(fleet.lake, "label_fusion", NEXT, "bob", 2)
     assert error.value.code == "no_labeller_report"
 
 
@@ -201,7 +207,7 @@ def test_the_commands_show_and_propose(fleet: Fleet, tmp_path: Path, monkeypatch
     assert "reached" in call(cli_thresholds.thresholds)
     call(cli_thresholds.thresholds, "--propose")
     written = LabelFusionPolicy.load(environment().policies / "label_fusion.yaml")
-    assert written.version == "1.1.0"
+    assert written.version == NEXT
     assert environment().policies == tmp_path / "policies"
 
 
@@ -239,6 +245,6 @@ def test_an_activation_remakes_the_labels_that_were_made_under_another_version(
     assert asked() == ["new"]  # it was labelled under numbers that are not active
     assert asked() == []
     propose(fleet.lake, "label_fusion", tmp_path / "label_fusion.yaml", "ann", 1)
-    activate(fleet.lake, "label_fusion", "1.1.0", "bob", 2)
+    activate(fleet.lake, "label_fusion", NEXT, "bob", 2)
     assert asked() == ["old"]
     assert asked() == []

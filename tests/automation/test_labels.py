@@ -122,8 +122,11 @@ def test_simulated_people_label_every_frame(world: World) -> None:
     held = {f.path for f in world.lake.require("verified_labels", DRIVE).files}
     assert held == {"labels.parquet", "drivable.parquet", "audit.parquet", "frames.parquet", "report.json"}
     shown = world.metadata("verified_labels")
-    assert {"states", "annotators", "agreement picture", "burn-down", "labelled frames"} <= set(shown)
+    assert {"states", "annotators", "agreement", "annotator_quality", "burn_down"} <= set(shown)
+    assert isinstance(shown["annotators"], dg.TableMetadataValue)
     assert {"strata", "most valuable"} <= set(world.metadata("label_tasks"))
+    kind = world.metadata("label_submissions")["constraints"].value
+    assert all(column in kind for column in ("**x1**", "**cls**", "**outside_px**"))
 
 
 def test_a_drive_that_nobody_knows_waits_for_people_with_its_tasks(world: World) -> None:

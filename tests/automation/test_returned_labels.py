@@ -184,7 +184,7 @@ class TestServer:
             return []
 
         monkeypatch.setenv("AV_LABEL_STUDIO_URL", "http://127.0.0.1:9")
-        monkeypatch.setattr(returned_labels, "installed", lambda: True)
+        monkeypatch.setattr(returned_labels, "installed", lambda name: True)
         monkeypatch.setattr(LabelStudio, "drives", lambda self: [ONE, "../../elsewhere"])
         monkeypatch.setattr(LabelStudio, "pull", pull)
         return asked
@@ -220,6 +220,6 @@ class TestServer:
     def test_nothing_is_installed_while_a_sensor_looks(
         self, office: Office, asked: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(returned_labels, "installed", lambda: False)
+        monkeypatch.setattr(returned_labels, "installed", lambda name: False)
         office.look()
         assert asked == []

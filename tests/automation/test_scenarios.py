@@ -20,7 +20,9 @@ import yaml
 from click.testing import CliRunner
 
 from av_assets import cli_mining
+from av_assets.domain.search.keyframe_hashes import KeyframeHash, hash_rows, write_hashes
 from av_assets.mining import pools, scenarios
+from av_assets.policies.mining import MiningPolicy
 from partitions.drives import drives
 from resources.lake import Lake
 
@@ -187,6 +189,31 @@ def test_why_not_answers_from_the_bundle(lake: Lake, instance: dg.DagsterInstanc
     assert "it has no verified labels" in ask(f"{SUN}/00001", "--in", "golden_slices", "--day", "2025-06-02")
     answers = json.loads(ask(NIGHT, "--in", "scenario_candidates", "--json"))
     assert {a["set"] for a in answers} >= {"hard-night", "bad-weather"}
+
+
+def test_hashes_that_the_embedding_noted_are_not_made_again(lake: Lake, tmp_path: Path) -> None:
+    """They count for the file that they were made from, where as many frames were looked at as mining asks."""
+    policy = MiningPolicy.load()
+    shards, held = (lake.require(name, NIGHT) for name in ("synced_shards", "clip_embeddings"))
+    noted = [KeyframeHash(1, bits, None) for bits in (7, 8, 9)]
+    rows = []
+    for n, asked in ((2, policy.keyframes), (3, policy.keyframes + 1)):
+        sha256 = shards.entry(f"clips/{n:05d}.parquet").sha256
+        rows += hash_rows(f"{NIGHT}/{n:05d}", policy.camera, sha256, asked, noted)
+    rows += hash_rows(f"{NIGHT}/00004", policy.camera, "0" * 64, policy.keyframes, noted)
+    (tmp_path / "noted").mkdir()
+    write_hashes(rows, tmp_path / "noted" / "hashes.parquet")
+    clips = [f"{NIGHT}/{n:05d}" for n in range(6)]
+
+    def hashes() -> Any:
+        inputs = {
+            f"{name}/{NIGHT}": lake.require(name, NIGHT) for name in ("synced_shards", "clip_embeddings")
+        }
+        return pools.evidence_of(lake, inputs, policy).hashes(clips)
+
+    before = hashes()
+    lake.publish("clip_embeddings", NIGHT, tmp_path / "noted", links=held.files)
+    assert hashes() == before | {clips[2]: [7, 8, 9]}
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,8 @@ def running(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator
     home = tmp_path_factory.mktemp("platform")
     wheels = weights.parent / "wheels"
     with pytest.MonkeyPatch.context() as patch:
-        for name in [n for n in os.environ if n.startswith(("AV_", "DAGSTER_"))]:
+        kept = ("AV_SIGNING_KEY", "AV_TOOLS")  # neither is a setting of this platform: see tests/conftest.py
+        for name in [n for n in os.environ if n.startswith(("AV_", "DAGSTER_")) and n not in kept]:
             patch.delenv(name)
         patch.setenv("AV_HOME", str(home))
         patch.setenv("AV_TICK_SECONDS", "3")

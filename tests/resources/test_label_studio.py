@@ -42,6 +42,7 @@ class Server:
     """A running server, and calls of its API as one of its users."""
 
     url: str
+    folder: Path
 
     def call(self, path: str, body: object = None, **headers: str) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -119,7 +120,7 @@ def _up(url: str, process: subprocess.Popen[bytes], log: Path) -> Server:
         assert process.poll() is None, log.read_text()[-2000:]
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=2):
-                return Server(url)
+                return Server(url, log.parent)
         except (urllib.error.URLError, OSError):
             time.sleep(0.5)
     raise AssertionError(log.read_text()[-2000:])
@@ -218,6 +219,14 @@ def test_what_two_people_draw_comes_back_exactly(
     assert len({submission.submission_id for submission in returned}) == 3
     assert all(submission.submitted_ns for submission in returned)
     assert studio.pull(DRIVE, tmp_path) == []  # nothing new: the file stays as it is
+
+    studio.push("veh002-20250602t081500z", "annotate", proposed[:1], pictures)
+    assert studio.forget(DRIVE) == [f"{DRIVE} - annotate"]
+    assert studio.drives() == ["veh002-20250602t081500z"]
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(picture, timeout=30)
+    print("ONDISK", [str(p) for p in server.folder.rglob("*.jpg")])
+    assert studio.forget(DRIVE) == []
 
 
 def test_a_token_that_the_server_does_not_know_is_refused_and_not_repeated(server: Server) -> None:

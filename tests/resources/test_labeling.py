@@ -13,9 +13,9 @@ def test_files_are_found_by_drive_and_in_order(tmp_path: Path) -> None:
     assert people.gold_of(DRIVE) is None
     folder = tmp_path / "labels" / "returned" / DRIVE
     (folder / "drafts.json").mkdir(parents=True)
-    for name in ("b.XML", "a.json", "notes.txt", "c.json.part"):
+    for name in ("b.XML", "a.json", "task 7.zip", "c.json.part", ".d.json"):
         (folder / name).touch()
-    assert [path.name for path in people.returned(DRIVE)] == ["a.json", "b.XML"]
+    assert [path.name for path in people.returned(DRIVE)] == ["a.json", "b.XML", "task 7.zip"]
     gold = tmp_path / "labels" / "gold" / f"{DRIVE}.json"
     gold.parent.mkdir()
     gold.touch()

@@ -15,6 +15,7 @@ import pytest
 from av_assets.domain.errors import AvError, EvidenceError, LandingError
 from av_assets.domain.evidence.digests import sha256_bytes
 from av_assets.domain.evidence.manifest import FileEntry, MadeFrom, Manifest
+from resources import tombstones
 from resources.lake import Lake, object_key
 from resources.objects import FolderStore, open_store
 
@@ -236,3 +237,16 @@ def test_folder_names_with_spaces_are_kept(tmp_path: Path) -> None:
     assert isinstance(store, FolderStore)
     store.put("a", b"1")
     assert (tmp_path / "my lake" / "a").read_bytes() == b"1"
+
+
+def test_an_erased_partition_is_neither_published_nor_read(lake: Lake, tmp_path: Path) -> None:
+    publish(lake, tmp_path / "before")
+    tombstones.put(lake, "veh001-a", "plan", 1)
+    objects = sorted(lake.store.keys("objects/"))
+    with pytest.raises(EvidenceError) as writing:
+        publish(lake, tmp_path / "again", {"new": b"other bytes"})
+    with pytest.raises(EvidenceError) as reading:
+        lake.require("labels", "veh001-a")
+    assert (writing.value.code, reading.value.code, writing.value.drive) == ("erased", "erased", "veh001-a")
+    assert sorted(lake.store.keys("objects/")) == objects
+    assert lake.publish("shards", "veh001-ab", tmp_path / "again").partition == "veh001-ab"

@@ -230,8 +230,8 @@ def thresholds_png(curves: Mapping[str, Mapping[str, Any]]) -> bytes:
     """Precision over recall as the threshold falls, its lower bound, and the threshold that was chosen; at most 9.
 
     Args:
-        curves: class or class/slice -> recall, precision, lower (N,), threshold (N,), chosen (None: none reaches the
-            target), target, n (labels that it was judged on), reason (why there is no curve).
+        curves: class or class/slice -> recall, precision, lower (N,), threshold (N,), chosen (None: none was, for want
+            of boxes or of precision), target, n (labels that it was judged on), reason (why there is no curve).
     """
     if not curves:
         return nothing_png("thresholds", "no threshold was learned: there are no verified labels")
@@ -266,7 +266,7 @@ def _threshold(axes: Any, name: str, curve: Mapping[str, Any]) -> None:
         axes.axhline(target, color=_GREY, linestyle="--", linewidth=0.9)
     chosen = curve.get("chosen")
     if chosen is None:
-        axes.text(0.5, 0.12, "none reaches the target", ha="center", fontsize=8, color=_POOR)
+        axes.text(0.5, 0.12, "none was chosen: the default holds", ha="center", fontsize=8, color=_POOR)
         return
     i = int(np.argmin(np.abs(at - chosen)))
     axes.scatter(recall[i], precision[i], s=40, color=COLOURS[1], zorder=3, marker="D")

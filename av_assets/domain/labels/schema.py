@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 CLASSES: Final = ("vehicle", "pedestrian", "cone")
 LABELS_FILE, DRIVABLE_FILE, REPORT_FILE = "labels.parquet", "drivable.parquet", "report.json"
 CUBOIDS_FILE, TRACKS_FILE, CANDIDATES_FILE = "cuboids.parquet", "tracks.parquet", "candidates.parquet"
+SCORE_DIGITS: Final = 4
+"""Decimal places of scores in all files."""
 _VERSION: Final = {b"schema_version": b"2"}
 AUTO_LABELS: Final = pa.schema(
     [

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
@@ -23,6 +24,7 @@ from av_assets.domain.models.inputs import CameraView
 from av_assets.domain.privacy.frames import RedactedFrame, frames_from_shard
 
 Split = Literal["train", "val", "test"]
+INDEX_FILE = "index.parquet"
 
 
 class Member(BaseModel):
@@ -55,7 +57,7 @@ class Labels:
     boxes: NDArray[np.float32]
     classes: NDArray[np.int64]
     occlusion: NDArray[np.float32]
-    drivable_png: bytes | None
+    drivable_png: bytes | None  # None: nobody drew it, which is not the same as nowhere to drive
 
 
 @dataclass(frozen=True)
@@ -96,29 +98,59 @@ def read_spec(root: Path) -> GoldenSpec:
 
 
 def dataset_digest(root: Path) -> str:
-    """What a model learns from: the spec (which names the shards by digest) and the bytes of all labels."""
+    """What a model learns from: the spec (which names the shards by digest), the bytes of all labels, and which frames
+    count.
+    """
     files = sorted(p for pattern in ("*.parquet", "*.json") for p in (root / "drives").glob(f"*/{pattern}"))
-    found = {p.relative_to(root).as_posix(): sha256_file(p) for p in [root / "dataset.json", *files]}
+    files += [path for name in ("dataset.json", INDEX_FILE) if (path := root / name).is_file()]
+    found = {p.relative_to(root).as_posix(): sha256_file(p) for p in files}
     return sha256_json(found)
 
 
+def labelled_frames(root: Path, drive: str, spec: GoldenSpec) -> set[tuple[str, int]]:
+    """(clip_id, ref_ns) of the frames that people are done with, also of those in which they found nothing.
+
+    The dataset's index names them. In a folder without one a box or a mask makes a labelled frame.
+
+    Raises:
+        DatasetError: no_labels, a file of the drive is missing or no table.
+    """
+    index, names = root / INDEX_FILE, ["clip_id", "ref_ns", "camera"]
+    if index.is_file():
+        rows = _rows(index, drive, columns=names, filters=[("drive", "=", drive)])
+    else:
+        folder = root / "drives" / drive
+        files = ("labels.parquet", "drivable.parquet")
+        rows = [row for name in files for row in _rows(folder / name, drive, columns=names)]
+    return {(row["clip_id"], row["ref_ns"]) for row in rows if row["camera"] == spec.camera}
+
+
+def _rows(path: Path, drive: str, **which: Any) -> list[dict[str, Any]]:
+    try:
+        return list(pq.read_table(path, **which).to_pylist())
+    except (OSError, pa.ArrowException) as error:
+        raise DatasetError(
+            f"labels cannot be read: {error}", code="no_labels", file=path, drive=drive
+        ) from error
+
+
 def read_labels(root: Path, drive: str, spec: GoldenSpec) -> list[Labels]:
-    """Labels of all labelled frames of the drive, by time; a frame without objects has empty arrays.
+    """Labels of all `labelled_frames` of the drive, by time; a frame without objects has empty arrays.
 
     Raises:
         DatasetError: labels are missing or name a class that the spec does not know.
     """
     folder = root / "drives" / drive
-    try:
-        rows = pq.read_table(folder / "labels.parquet").to_pylist()
-        masks = pq.read_table(folder / "drivable.parquet").to_pylist()
-    except OSError as error:
-        raise DatasetError(f"labels missing: {error}", code="no_labels", file=folder, drive=drive) from error
+    rows = _rows(folder / "labels.parquet", drive)
+    masks = _rows(folder / "drivable.parquet", drive)
     png = {(m["clip_id"], m["ref_ns"]): m["mask"] for m in masks if m["camera"] == spec.camera}
-    by_frame: dict[tuple[str, int], list[dict[str, Any]]] = {key: [] for key in png}
+    by_frame: dict[tuple[str, int], list[dict[str, Any]]] = {
+        key: [] for key in labelled_frames(root, drive, spec)
+    }
     for row in rows:
-        if row["camera"] == spec.camera:
-            by_frame.setdefault((row["clip_id"], row["ref_ns"]), []).append(row)
+        key = (row["clip_id"], row["ref_ns"])
+        if row["camera"] == spec.camera and key in by_frame:
+            by_frame[key].append(row)
     ids = {name: index for index, name in enumerate(spec.classes)}
     if unknown := {r["cls"] for r in rows} - set(ids):
         raise DatasetError(f"unknown classes {sorted(unknown)}", code="unknown_class", drive=drive)

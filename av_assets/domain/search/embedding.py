@@ -18,6 +18,7 @@ from av_assets.domain.evidence.digests import sha256_file, sha256_json
 from av_assets.domain.privacy.frames import RedactedFrame, frames_from_shard
 from av_assets.domain.search.efficientnet import FEATURES
 from av_assets.domain.search.encoders import ImageEncoder
+from av_assets.domain.search.keyframe_hashes import KeyframeHash, keyframe_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,13 +40,16 @@ def embedding_schema(dimension: int) -> pa.Schema:
 
 @dataclass(frozen=True)
 class ClipEmbedding:
-    """One row: key (clip_id, camera, model_digest, preproc_digest) and a (D,) float32 unit vector."""
+    """One row: key (clip_id, camera, model_digest, preproc_digest) and a (D,) float32 unit vector; and the hashes of
+    the keyframes that the vector was made from.
+    """
 
     clip_id: str
     camera: str
     model_digest: str
     preproc_digest: str
     embedding: np.ndarray
+    hashes: tuple[KeyframeHash, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,17 +90,14 @@ class ClipEmbedder:
         """
         if not frames:
             raise ModelError("a clip without frames has no vector", code="no_frames")
-        # One at a time: a vector must not depend on which other frames shared its batch.
-        vectors = np.concatenate([self._features(frame) for frame in frames])
-        return unit(unit(vectors).mean(axis=0))
+        return self._mean([self._encoder.features(_pixels(frame)) for frame in frames])
 
-    def _features(self, frame: RedactedFrame) -> np.ndarray:
-        if not isinstance(frame, RedactedFrame):
-            raise RedactionError("only redacted frames are embedded", code="unredacted_frame")
-        return self._encoder.features(frame.pixels())
+    def _mean(self, features: Sequence[np.ndarray]) -> np.ndarray:
+        # Made one at a time: a vector must not depend on which other frames shared its batch.
+        return unit(unit(np.concatenate(features)).mean(axis=0))
 
     def embed_shard(self, clip_parquet: Path, camera_role: str) -> ClipEmbedding | None:
-        """The vector of one clip file of synced shards; None if this camera gave no frame in it."""
+        """Vector and hashes of one clip file of synced shards; None if this camera gave no frame in it."""
         with pq.ParquetFile(clip_parquet) as source:
             if camera_role not in source.schema_arrow.names or not source.metadata.num_rows:
                 return None
@@ -104,9 +105,22 @@ class ClipEmbedder:
         frames = [f for f in frames_from_shard(table, camera_role) if f is not None]
         if not frames:
             return None
-        vector = self.embed(keyframes(frames, self._keyframes))
-        clip_id = str(table["clip_id"][0].as_py())
-        return ClipEmbedding(clip_id, camera_role, self.model_digest, self.preproc_digest, vector)
+        (middle,) = keyframes(frames, 1)
+        features, hashes = [], []
+        for frame in keyframes(frames, self._keyframes):
+            rgb = _pixels(frame)
+            features.append(self._encoder.features(rgb))
+            hashes.append(keyframe_hash(frame.sensor_ns, rgb, frame is middle))
+        clip_id, vector = str(table["clip_id"][0].as_py()), self._mean(features)
+        return ClipEmbedding(
+            clip_id, camera_role, self.model_digest, self.preproc_digest, vector, tuple(hashes)
+        )
+
+
+def _pixels(frame: RedactedFrame) -> np.ndarray:
+    if not isinstance(frame, RedactedFrame):
+        raise RedactionError("only redacted frames are embedded", code="unredacted_frame")
+    return frame.pixels()
 
 
 def keyframes(frames: Sequence[RedactedFrame], count: int) -> list[RedactedFrame]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from detectors import Told
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from label_scenes import CAR, CONE, WALKER, calibration, project, sweep, write_clips
 
 from av_assets.domain.evidence.digests import sha256_bytes
@@ -135,6 +138,42 @@ def test_labels_below_the_threshold_never_leave(tmp_path: Path, out: Path) -> No
     assert {row["slice"] for row in offered} == {"rain"}
     for name in ("labels", "cuboids", "tracks"):
         assert {row["cls"] for row in rows(out, name)} == {"pedestrian", "cone"}
+
+
+@pytest.fixture(scope="module")
+def offered(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], list[dict]]:
+    """A drive in the rain, and all that its pass offers as labels."""
+    folder, out = (tmp_path_factory.mktemp(name) for name in ("clips", "offered"))
+    clips = write_clips(folder, moving(7))
+    auto_label_drive(clips, calibration(), replace(LABELLER, slice_of=lambda clip: "rain"), out)
+    return clips, rows(out, "candidates")
+
+
+@given(st.data())
+@settings(max_examples=12, deadline=None)
+def test_labels_are_the_candidates_that_reach_their_threshold(
+    offered: tuple[list[Path], list[dict]], data: st.DataObject
+) -> None:
+    clips, candidates = offered
+    scores = [round(row["score"], 4) for row in candidates]
+    least = st.sampled_from(scores) | st.floats(0, 1)  # also exactly a score
+    named = st.dictionaries(st.sampled_from(["rain", "night", "all"]), least)
+    thresholds = {cls: data.draw(named, label=cls) for cls in FUSION.default}
+    strict = FUSION.model_copy(update={"thresholds": thresholds})
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        labeller = replace(LABELLER, fusion=strict, slice_of=lambda clip: "rain")
+        auto_label_drive(clips, calibration(), labeller, out)
+        assert rows(out, "candidates") == candidates  # thresholds hide nothing
+        labels, cuboids = rows(out, "labels"), rows(out, "cuboids")
+    good = []
+    for row in candidates:
+        own = thresholds[row["cls"]]
+        bar = own.get("rain", own.get("all", FUSION.default[row["cls"]]))
+        if round(row["score"], 4) >= round(bar, 4):
+            good.append((row["ref_ns"], f"auto-{row['track']:04d}", row["x1"] is not None))
+    assert [(r["ref_ns"], r["label_id"]) for r in labels] == sorted(g[:2] for g in good if g[2])
+    assert [(r["ref_ns"], r["label_id"]) for r in cuboids] == sorted(g[:2] for g in good)
 
 
 def test_a_short_gap_is_bridged_and_says_so(tmp_path: Path, out: Path) -> None:

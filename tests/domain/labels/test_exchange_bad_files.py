@@ -70,6 +70,8 @@ def studio(*results: dict[str, Any], **changes: Any) -> str:
         coco(images=[{"id": 1, "width": 2**70}]),
         coco(images=[{"id": 1, "av": {"units": "miles"}}]),
         coco(categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]),
+        coco(images=[{"id": 1, "av": {"annotator": "half of a pair: \ud83d"}}]),
+        coco(categories=[{"id": 1, "name": "\udc00"}]),
         coco(images=7),
         coco(images=[7]),
         '{"images": [], "annotations": []}',

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from av_assets.cli_labels import labels
+from av_assets.cli_lake import open_lake
 from av_assets.domain.labels.exchange.coco import write_coco
 from av_assets.domain.labels.exchange.returned import ReturnedBox, ReturnedSubmission, read_returned
 from av_assets.domain.labels.exchange.rounds import round_frames
@@ -87,6 +88,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("AV_HOME", str(tmp_path))
     monkeypatch.delenv("AV_LABELS", raising=False)
     monkeypatch.delenv("AV_LABEL_STUDIO_URL", raising=False)
+    open_lake().publish("label_tasks", DRIVE)
     return tmp_path
 
 
@@ -123,6 +125,11 @@ class TestHandingIn:
     def test_a_drive_is_a_drive_and_no_path(self, home: Path, file: Path) -> None:
         done = CliRunner().invoke(labels, ["import", "../elsewhere", str(file)])
         assert "invalid_drive_id" in str(done.exception)
+
+    def test_a_drive_without_tasks_is_refused(self, home: Path, file: Path) -> None:
+        done = CliRunner().invoke(labels, ["import", "veh001-20250602t081501z", str(file)])
+        assert "missing_bundle" in str(done.exception)
+        assert not (home / "labels").exists()
 
     def test_without_a_server_it_is_said_what_to_do(self, home: Path) -> None:
         assert "no_label_studio" in str(CliRunner().invoke(labels, ["pull"]).exception)

@@ -313,7 +313,7 @@ def test_bundles_with_all_files_are_shown(lake: Lake) -> None:
     verified = publish(lake, "verified_labels", files)
     assert set(auto_label_pictures(lake, auto)) == {"boxes", "from_above"}
     shown = verified_label_pictures(lake, verified)
-    assert set(shown) == {"before_and_after", "confusion", "agreement", "annotators", "burn_down"}
+    assert set(shown) == {"before_and_after", "confusion", "agreement", "annotator_quality", "burn_down"}
     assert all(len(value.value) < 2 * MAX_BYTES for value in shown.values())
 
 

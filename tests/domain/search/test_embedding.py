@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from av_assets.domain.errors import ModelError, RedactionError
+from av_assets.domain.evidence.digests import sha256_bytes
+from av_assets.domain.mining.dhash import frame_hash
 from av_assets.domain.privacy.frames import RedactedFrame, frames_from_shard
 from av_assets.domain.search.efficientnet import FEATURES, embedding_onnx
 from av_assets.domain.search.embedding import (
@@ -20,6 +22,12 @@ from av_assets.domain.search.embedding import (
     nearest,
     read_embeddings,
     write_embeddings,
+)
+from av_assets.domain.search.keyframe_hashes import (
+    hash_rows,
+    keyframe_hashes,
+    middle_hashes,
+    write_hashes,
 )
 from av_assets.policies.embeddings import EmbeddingsPolicy
 
@@ -78,6 +86,37 @@ def test_near_duplicate_is_nearer_than_another_scene(embedder: ClipEmbedder, tmp
     best = nearest(np.stack(vectors[:3]), vectors[3], 3)
     assert best[0][0] == 0
     assert best[0][1] > best[1][1] + 0.02
+
+
+@pytest.mark.parametrize(
+    ("frames", "asked", "middle"), [(9, 3, 4), (8, 3, 4), (2, 3, 1), (1, 3, 0), (8, 2, None)]
+)
+def test_hashes_are_those_of_the_frames_that_were_embedded(
+    weights: Path, tmp_path: Path, frames: int, asked: int, middle: int | None
+):
+    """Frames without a picture count for nothing; where the middle frame was not decoded, nothing is said of it."""
+    policy = EmbeddingsPolicy.load().model_copy(update={"keyframes": asked})
+    path = shard(tmp_path / "0.parquet", [None, *(scene(20 * i, 5 * i) for i in range(frames))])
+    found = ClipEmbedder(weights / "embedding.onnx", policy).embed_shard(path, "camera_front")
+    assert found is not None
+    seen = frames_of(path)
+    write_hashes(
+        hash_rows(found.clip_id, "camera_front", "f" * 64, asked, found.hashes), tmp_path / "h.parquet"
+    )
+    table = pq.read_table(tmp_path / "h.parquet")
+    wanted = {"f" * 64: [frame_hash(f) for f in keyframes(seen, asked)]}
+    assert keyframe_hashes(table, "camera_front", asked) == wanted
+    assert (
+        keyframe_hashes(table, "camera_front", asked + 1)
+        == keyframe_hashes(table, "camera_rear", asked)
+        == {}
+    )
+    noted = middle_hashes(table, "camera_front")
+    assert list(noted) == ([] if middle is None else ["f" * 64])
+    for one in noted.values():
+        assert middle is not None
+        frame = seen[middle]
+        assert one == (frame.sensor_ns, frame_hash(frame), sha256_bytes(frame.pixels().tobytes()))
 
 
 def test_clip_without_the_camera_has_no_vector(embedder: ClipEmbedder, tmp_path: Path):

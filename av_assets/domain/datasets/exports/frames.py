@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from av_assets.domain.errors import DatasetError
-from av_assets.domain.models.golden import read_scenes, read_spec
+from av_assets.domain.models.golden import labelled_frames, read_scenes, read_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -97,7 +97,7 @@ class DatasetFrames:
 
     def labelled(self, split: Split) -> int:
         """Labelled frames, whether or not they have a picture."""
-        return sum(len(self._keys(drive)) for drive in self.spec.drives(split))
+        return sum(len(labelled_frames(self.root, drive, self.spec)) for drive in self.spec.drives(split))
 
     def calibration(self, drive: str) -> dict[str, Any]:
         path = self.root / "drives" / drive / "calibration.json"
@@ -121,16 +121,7 @@ class DatasetFrames:
             self.counts["boxes_without_cuboid"] += sum(box.cuboid is None for box in frame.boxes)
             self.counts["frames_without_points"] += frame.points_ego is None
             yield frame
-        self.counts["frames_without_picture"] += len(self._keys(drive)) - given
-
-    def _keys(self, drive: str) -> set[tuple[str, int]]:
-        """Labelled frames: a mask or a box makes one."""
-        found: set[tuple[str, int]] = set()
-        for name in ("drivable.parquet", "labels.parquet"):
-            for row in self._rows(drive, name, ["clip_id", "ref_ns", "camera"]):
-                if row["camera"] == self.spec.camera:
-                    found.add((row["clip_id"], row["ref_ns"]))
-        return found
+        self.counts["frames_without_picture"] += len(labelled_frames(self.root, drive, self.spec)) - given
 
     def _boxes(self, drive: str) -> dict[tuple[str, int], list[Box]]:
         solid = self._cuboids(drive)
@@ -152,10 +143,10 @@ class DatasetFrames:
             found.setdefault((r["clip_id"], r["ref_ns"]), []).append(box)
         return found
 
-    def _rows(self, drive: str, name: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
+    def _rows(self, drive: str, name: str) -> list[dict[str, Any]]:
         path = self.root / "drives" / drive / name
         try:
-            return list(pq.read_table(path, columns=columns).to_pylist())
+            return list(pq.read_table(path).to_pylist())
         except (OSError, pa.ArrowException) as error:
             raise DatasetError(
                 f"labels cannot be read: {error}", code="no_labels", file=path, drive=drive

@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from av_assets.domain.labels.schema import SCORE_DIGITS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -70,7 +72,7 @@ def label_row(one: Offer, origin: Origin) -> Row:
     c = one.candidate
     return {
         **_where(c), "camera": origin.camera, "label_id": label_id(c.track), "cls": c.cls, **_corners(c),
-        "score": round(c.score, 4), "source": origin.rules, "occlusion": rounded(one.occlusion, 3),
+        "score": round(c.score, SCORE_DIGITS), "source": origin.rules, "occlusion": rounded(one.occlusion, 3),
         "distance_m": rounded(one.distance_m, 2), "rule": one.rule, "labeller_digest": origin.labeller_digest,
         "model_digest": origin.model_digest(c), "state": c.state,
         "frame_digest": one.frame.picture_digest or one.frame.sweep_digest,
@@ -87,7 +89,7 @@ def cuboid_row(one: Offer, origin: Origin) -> Row:
         "z_m": round((box.bottom_m + box.top_m) / 2, 3), "length_m": round(box.length_m, 3),
         "width_m": round(box.width_m, 3), "height_m": round(box.top_m - box.bottom_m, 3),
         "yaw_rad": round(box.yaw_rad, 4), "vx_mps": rounded(vx, 3), "vy_mps": rounded(vy, 3),
-        "score": round(c.score, 4), "points": c.points, "rule": one.rule, "state": c.state,
+        "score": round(c.score, SCORE_DIGITS), "points": c.points, "rule": one.rule, "state": c.state,
         "labeller_digest": origin.labeller_digest, "model_digest": origin.model_digest(c),
         "sweep_digest": one.frame.sweep_digest,
     }  # fmt: skip
@@ -99,7 +101,7 @@ def candidate_row(one: Offer, origin: Origin) -> Row:
     sources = json.dumps({k: round(v, 4) for k, v in c.sources.items()}, sort_keys=True)
     return {
         **_where(c), "camera": origin.camera, "track": c.track, "cls": c.cls, **_corners(c),
-        "score": round(c.score, 4), "rule": one.rule, "slice": one.slice,
+        "score": round(c.score, SCORE_DIGITS), "rule": one.rule, "slice": one.slice,
         "distance_m": rounded(one.distance_m, 2), "sources": sources,
     }  # fmt: skip
 

@@ -1,7 +1,8 @@
 """JSON files of any length, one element at a time: memory is one window, whatever the file.
 
 Numbers that JSON does not know (NaN, Infinity) or that no float holds, keys that come twice in one object, text that is
-not UTF-8, and elements longer than a limit are refused. Nesting ends at Python's recursion limit, as an error.
+not UTF-8 or that UTF-8 cannot hold, and elements longer than a limit are refused. Nesting ends at Python's recursion
+limit, as an error.
 Belongs here: reading JSON that others wrote. Does not belong here: what the values mean.
 """
 
@@ -78,6 +79,8 @@ class JsonStream:
             else:
                 # A number near the end of the window may go on in the next one: 1, 1., 1e, 1e+ and then a digit.
                 if end + _LONGEST_TAIL <= len(self._window) or not self._more():
+                    if "\\u" in self._window[self._at : end]:
+                        _refuse_half_characters(found)
                     self._at = end
                     return found
 
@@ -144,6 +147,14 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(word: str) -> float:
     raise ValueError(f"{word} is not a number of JSON")
+
+
+def _refuse_half_characters(value: Any) -> None:
+    """Halves of UTF-16 pairs can be escaped in JSON and written nowhere else."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("a text has half a character, which UTF-8 cannot hold") from error
 
 
 def _finite(text: str) -> float:

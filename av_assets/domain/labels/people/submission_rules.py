@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from av_assets.policies.annotation import AnnotationPolicy
 
 WHOLE: Final = -1  # `row` of a rejected submission itself
+LONGEST_S: Final = 1e8  # three years: whatever is longer was not measured, and makes sums of minutes infinite
 BoxJudge = Callable[[Sequence[Mapping[str, Any]]], Mapping[int, str]]
 """Rows of boxes (see `box_facts`) -> place in the list of a bad one -> the constraint that it breaks."""
 
@@ -132,7 +133,7 @@ def _broken(one: Handed, task: LabelTask | None, mixed: frozenset[str]) -> str:
         return "wrong_picture_size"
     if one.file in mixed:
         return "mixed_coordinates"
-    if content.seconds is not None and not (isfinite(content.seconds) and content.seconds >= 0):
+    if content.seconds is not None and not 0 <= content.seconds <= LONGEST_S:  # nor is NaN
         return "bad_seconds"
     return ""
 

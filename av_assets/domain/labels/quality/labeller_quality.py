@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from av_assets.domain.labels.quality.confusion import confusion
+from av_assets.domain.labels.quality.confusion import confusion, corners
 from av_assets.domain.labels.quality.thresholds import (
     Chosen,
     Frame,
@@ -24,9 +24,9 @@ from av_assets.domain.labels.quality.thresholds import (
     as_thresholds,
     choose_thresholds,
     clustered_lower_bound,
-    corners,
+    clusters_of,
     interval,
-    threshold_of,
+    reaches,
     verdicts,
 )
 from av_assets.domain.labels.schema import CLASSES
@@ -167,7 +167,7 @@ def quality(drives: Sequence[JudgedDrive], policy: LabelFusionPolicy) -> dict[st
 
 def _scores(judged: Sequence[Verdict], objects: int, policy: LabelFusionPolicy) -> dict[str, Any]:
     """Of some candidates and the objects that they might have found."""
-    taken = [v for v in judged if v.score >= threshold_of(v.cls, v.slice, policy)]
+    taken = [v for v in judged if reaches(v.score, v.cls, v.slice, policy)]
     hits = sum(v.correct for v in taken)
     score = np.array([v.score for v in judged], np.float64)
     correct = np.array([v.correct for v in judged], bool)
@@ -196,9 +196,7 @@ def _bound(taken: Sequence[Verdict], policy: LabelFusionPolicy) -> float | None:
     if not taken:
         return None
     rule = policy.choosing
-    by_drive = len({v.drive for v in taken}) >= rule.min_drives
-    names = np.array([v.drive if by_drive else v.cluster for v in taken])
-    cluster = np.unique(names, return_inverse=True)[1]
+    _, cluster = clusters_of(taken, rule)
     correct = np.array([v.correct for v in taken])
     return round(clustered_lower_bound(correct, cluster, rule.confidence, rule.assumed_correlation), 4)
 
@@ -229,7 +227,7 @@ def _verdict(scores: Mapping[str, Any], policy: LabelFusionPolicy) -> str:
 
 
 def _labels(drive: JudgedDrive, policy: LabelFusionPolicy) -> list[Row]:
-    return [r for r in drive.found if r["score"] >= threshold_of(r["cls"], r["slice"], policy)]
+    return [r for r in drive.found if reaches(r["score"], r["cls"], r["slice"], policy)]
 
 
 def _confusion(drives: Sequence[JudgedDrive], policy: LabelFusionPolicy) -> list[list[int]]:

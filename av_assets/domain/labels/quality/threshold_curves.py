@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from av_assets.domain.labels.quality.thresholds import Chosen, Verdict, clustered_lower_bound
+from av_assets.domain.labels.quality.thresholds import Chosen, Verdict, clustered_lower_bound, clusters_of
 from av_assets.policies.label_fusion import WHOLE_CLASS
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ def threshold_curves(
 
 def _curve(ordered: Sequence[Verdict], objects: int, policy: LabelFusionPolicy) -> dict[str, Any]:
     rule = policy.choosing
-    by_drive = len({v.drive for v in ordered}) >= rule.min_drives
-    cluster = np.unique([v.drive if by_drive else v.cluster for v in ordered], return_inverse=True)[1]
+    _, cluster = clusters_of(ordered, rule)
     score = np.array([v.score for v in ordered])
     correct = np.array([v.correct for v in ordered])
     wanted = np.unique(np.linspace(1, len(ordered), min(POINTS, len(ordered))).round().astype(int))

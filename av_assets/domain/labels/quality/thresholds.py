@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from av_assets.domain.labels.matching import iou_matrix
+from av_assets.domain.labels.quality.confusion import corners
+from av_assets.domain.labels.schema import SCORE_DIGITS
 from av_assets.policies.label_fusion import WHOLE_CLASS
 
 if TYPE_CHECKING:
@@ -72,11 +74,20 @@ def threshold_of(cls: str, slice_: str, policy: LabelFusionPolicy) -> float:
     return float(own.get(slice_, own.get(WHOLE_CLASS, policy.default[cls])))  # type: ignore[index]
 
 
+def reaches(score: float, cls: str, slice_: str, policy: LabelFusionPolicy) -> bool:
+    """Whether a score is good enough to be a label.
+
+    Both sides count with the digits that files hold: what was labelled and what a reader of candidates.parquet counts
+    as labelled are the same, also where a score is the threshold.
+    """
+    return round(float(score), SCORE_DIGITS) >= round(threshold_of(cls, slice_, policy), SCORE_DIGITS)
+
+
 def kept(
     candidates: Sequence[Candidate], slice_of: Callable[[Candidate], str], policy: LabelFusionPolicy
 ) -> list[Candidate]:
     """Candidates whose score reaches the threshold of their class and slice, in their order."""
-    return [c for c in candidates if c.score >= threshold_of(c.cls, slice_of(c), policy)]
+    return [c for c in candidates if reaches(c.score, c.cls, slice_of(c), policy)]
 
 
 def verdicts(
@@ -110,11 +121,6 @@ def _by_frame(rows: Iterable[Row]) -> dict[tuple[Frame, str], list[Row]]:
         if row["x1"] is not None:
             found[(row["clip_id"], row["ref_ns"]), row["cls"]].append(row)
     return found
-
-
-def corners(rows: Sequence[Row]) -> npt.NDArray[np.float64]:
-    """(n, 4) x1, y1, x2, y2 of rows."""
-    return np.array([[r["x1"], r["y1"], r["x2"], r["y2"]] for r in rows], np.float64).reshape(-1, 4)
 
 
 def _judged(
@@ -159,28 +165,47 @@ def choose_thresholds(judged: Sequence[Verdict], policy: LabelFusionPolicy) -> d
 
 
 def as_thresholds(chosen: Mapping[str, Mapping[str, Chosen]]) -> dict[str, dict[str, float]]:
-    """What of it goes into a policy: those that were reached."""
+    """What of it goes into a policy: those that were reached.
+
+    A slice of too few drives was bounded by its tracks, which says nothing of how drives differ: it may ask for more
+    than its class does, not for less.
+    """
     return {
-        cls: {name: one.score for name, one in slices.items() if one.score is not None}
+        cls: {
+            name: one.score
+            for name, one in slices.items()
+            if one.score is not None and not _too_bold(one, slices.get(WHOLE_CLASS))
+        }
         for cls, slices in chosen.items()
     }
 
 
+def _too_bold(one: Chosen, whole: Chosen | None) -> bool:
+    if one.score is None or whole is None or whole.score is None:
+        return False
+    return one.clusters == "tracks" and one.score < whole.score
+
+
 def _choose(items: Sequence[Verdict], target: float, rule: ThresholdRule) -> Chosen:
-    by_drive = len({v.drive for v in items}) >= rule.min_drives
-    kind = "drives" if by_drive else "tracks"
+    ordered = sorted(items, key=lambda v: -v.score)
+    kind, cluster = clusters_of(ordered, rule)
     if len(items) < rule.min_items:
         return Chosen(None, len(items), sum(v.correct for v in items), None, "too_few_items", kind)
-    ordered = sorted(items, key=lambda v: -v.score)
     score = np.array([v.score for v in ordered])
     correct = np.array([v.correct for v in ordered])
-    cluster = np.unique([v.drive if by_drive else v.cluster for v in ordered], return_inverse=True)[1]
     sizes = _tried(score, rule)
     best = _fixed_sequence(correct, cluster, sizes, target, rule)
     if best is None:
         return Chosen(None, len(items), int(correct.sum()), None, "target_not_reached", kind)
     size, bound = best
     return Chosen(float(score[size - 1]), size, int(correct[:size].sum()), round(bound, 6), "reached", kind)
+
+
+def clusters_of(items: Sequence[Verdict], rule: ThresholdRule) -> tuple[str, npt.NDArray[np.int64]]:
+    """What items share their errors within, "drives", or "tracks" where drives are too few; and (n,) which one."""
+    by_drive = len({v.drive for v in items}) >= rule.min_drives
+    names = np.array([v.drive if by_drive else v.cluster for v in items], np.str_)
+    return "drives" if by_drive else "tracks", np.unique(names, return_inverse=True)[1]
 
 
 def _tried(score: npt.NDArray[np.float64], rule: ThresholdRule) -> list[int]:

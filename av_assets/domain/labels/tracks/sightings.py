@@ -5,7 +5,7 @@ Belongs here: one frame. Does not belong here: time (tracked), rows of files.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,7 +88,9 @@ class Spotter:
         size = self._size(pixels)
         fused = fuse(lidar, seen, self.detectors, size or (1, 1), self.fusion, (frame.clip_id, frame.ref_ns))
         own = {c.cuboid: c.xyxy for c in lidar or [] if c.cuboid is not None and c.xyxy is not None}
-        return Sighting(frame, tuple(fused), own, seen, plane, edges, size)
+        # Sightings of a whole drive are kept at once: they must not hold its sweeps and pictures.
+        light = replace(frame, points=None, picture=None)
+        return Sighting(light, tuple(fused), own, seen, plane, edges, size)
 
     def _swept(self, frame: DriveFrame) -> tuple[list[LidarObject] | None, Floats | None, Edges | None]:
         if self.mounting is None or frame.points is None or len(frame.points) == 0:

@@ -18,6 +18,8 @@ from av_assets.cli_tables import print_table
 from av_assets.domain.errors import AvError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from av_assets.domain.erasure.records import Plan, Receipt
     from av_assets.domain.erasure.requests import Scope
 
@@ -118,6 +120,9 @@ def hold_list(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"holds": rows}))
         return
+    if not rows:
+        click.echo("nothing is or was held")
+        return
     shown = [
         [r["id"], _scope_words(r["scope"]), r["by"], _day(r["at_ns"]), r["reason"],
          f"lifted by {r['lifted']['by']}" if r["lifted"] else "stands"]
@@ -156,6 +161,9 @@ def receipts_list(as_json: bool) -> None:
     found = [receipts.read(lake, name) for name in receipts.names(lake)]
     if as_json:
         click.echo(json.dumps({"receipts": [_brief(one) for one in found]}))
+        return
+    if not found:
+        click.echo("nothing was erased")
         return
     rows = [
         [one.plan, _day(one.started_ns), str(len(one.drives)), one.request.by, one.request.reason]
@@ -252,7 +260,7 @@ def _say_plan(plan: Plan, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"plan": plan.id, **plan.model_dump(mode="json")}))
         return
-    click.echo(f"plan {plan.id}: {len(plan.drives)} drives would be erased; nothing has happened yet")
+    click.echo(f"plan {plan.id}: would erase the drives below; nothing has happened yet")
     for drive in plan.drives:
         click.echo(f"  {drive}")
     for drive, holds in plan.held.items():
@@ -262,22 +270,29 @@ def _say_plan(plan: Plan, as_json: bool) -> None:
     counts: dict[str, int] = {}
     for one in extent.leaving:
         counts[one.asset] = counts.get(one.asset, 0) + 1
-    removed = [f"{asset} {count}" for asset, count in sorted(counts.items())]
-    _line("bundles", ", ".join(removed))
-    _line("objects", f"{len(extent.objects)}, {extent.object_bytes} bytes; {len(extent.shared)} stay, shared")
-    _line("rows", ", ".join(f"{name} {count}" for name, count in extent.rows.items()))
-    _line("vectors", ", ".join(f"{name} {count}" for name, count in extent.vectors.items()))
-    _line("files", ", ".join(f"{name} {count}" for name, count in extent.files.items()))
-    _line("events", str(extent.events))
-    _line("datasets", ", ".join(f"{d.name}@{d.version[:12]} ({d.bundle})" for d in extent.datasets))
-    _line("models", ", ".join(f"{v.bundle} (from {v.why})" for v in extent.listed))
-    _line("remade", ", ".join(extent.remake_now))
-    _line("to remake", ", ".join(extent.remake_listed))
+    _line("bundles", [f"{asset} {count}" for asset, count in sorted(counts.items())])
+    shared = len(extent.shared)
+    _line(
+        "objects",
+        [f"{len(extent.objects)}, {extent.object_bytes:,} bytes; {shared} stay, shared with others"],
+    )
+    _line("rows", [f"{name} {count}" for name, count in extent.rows.items()])
+    _line("vectors", [f"{name} {count}" for name, count in extent.vectors.items()])
+    _line("files", [f"{name} {count}" for name, count in extent.files.items()])
+    _line("events", [str(extent.events)])
+    _line("datasets", dict.fromkeys(f"{d.name}@{d.version[:12]} ({d.bundle})" for d in extent.datasets))
+    _line("models", [f"{v.bundle} (from {v.why})" for v in extent.listed])
+    _line("remade", extent.remake_now)
+    _line("to remake", extent.remake_listed)
     click.echo(f"carry it out: av forget --execute {plan.id}")
 
 
-def _line(name: str, text: str) -> None:
-    click.echo(f"{name:<10} {text or 'none'}")
+def _line(name: str, items: Iterable[str]) -> None:
+    """One item a line: lists of bundles are long, and terminals are not."""
+    first, *rest = list(items) or ["none"]
+    click.echo(f"{name:<10} {first}")
+    for item in rest:
+        click.echo(f"{'':<10} {item}")
 
 
 def _say_receipt(receipt: Receipt, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -93,7 +93,9 @@ class LabelStudio:
         return changed
 
     def forget(self, drive: str) -> list[str]:
-        """Delete the drive's projects of all rounds, with tasks, annotations and pictures; gives their titles.
+        """Delete the drive's projects of all rounds, with tasks and annotations; gives their titles.
+
+        The server serves no picture of them any more, and leaves the files in its media folder: see `uploads`.
 
         Raises:
             TransientError, AvError: as `push`.
@@ -103,9 +105,19 @@ class LabelStudio:
 
     def drives(self) -> list[str]:
         """Drives that have a project of any round."""
+        return sorted({drive for drive, _ in self._projects()})
+
+    def uploads(self, drives: Collection[str]) -> dict[str, str]:
+        """Folder `upload/<project>` below the server's media folder -> drive, for each project of the drives."""
+        return {f"upload/{number}": drive for drive, number in self._projects() if drive in drives}
+
+    def _projects(self) -> list[tuple[str, int]]:
         ends = tuple(_title("", round_) for round_ in ROUNDS)
-        titles = [title for title in self._drive("projects") if title.endswith(ends)]
-        return sorted({title.rsplit(" - ", 1)[0] for title in titles})
+        return [
+            (title.rsplit(" - ", 1)[0], number)
+            for title, number in self._drive("projects")
+            if title.endswith(ends)
+        ]
 
     def annotators(self) -> list[str]:
         """Mail addresses of everybody who can draw there."""

@@ -66,13 +66,13 @@ def pull(client: Any, request: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def projects(client: Any, request: dict[str, Any]) -> list[str]:
-    """Titles of all projects."""
-    return sorted(project.title for project in client.projects.list())
+def projects(client: Any, request: dict[str, Any]) -> list[tuple[str, int]]:
+    """Title and number of all projects."""
+    return sorted((project.title, project.id) for project in client.projects.list())
 
 
 def forget(client: Any, request: dict[str, Any]) -> list[str]:
-    """Delete every project with one of the titles, pictures first; gives the titles that were there."""
+    """Delete every project with one of the titles and what the server knows of it; gives the titles that were there."""
     found = [project for project in client.projects.list() if project.title in request["projects"]]
     for project in found:
         client.files.delete_many(project.id)

@@ -20,6 +20,7 @@ import dagster as dg
 from av_assets.domain.errors import AvError
 from av_assets.domain.evidence.digests import sha256_json
 from partitions.drives import drives
+from resources import quarantine
 from resources.environment import environment
 from resources.label_studio import TOOL, LabelStudio, configured
 from resources.labeling import Annotators, file_facts
@@ -107,9 +108,15 @@ def _due(lake: Lake, annotators: Annotators, drive: str) -> tuple[str, ...]:
         "gold": _digest([gold] if gold else []),
     }
     made = lake.require(SUBMISSIONS, drive).made_from.rows
-    if made.get("gold") != now["gold"]:
+    if made.get("gold") != now["gold"] or _stopped(lake, drive):
         return (PLANNED, *JUDGED)
     return JUDGED if made.get("returned_labels") != now["returned_labels"] else ()
+
+
+def _stopped(lake: Lake, drive: str) -> bool:
+    """Whether files that could not be used put the drive aside: taking them away leads to what was made before."""
+    held = (row["stage"] for row in quarantine.listing(lake) if row["drive"] == drive)
+    return any(stage in (PLANNED, *JUDGED) for stage in held)
 
 
 def _digest(files: list[Path]) -> str:

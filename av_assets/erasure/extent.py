@@ -124,14 +124,8 @@ class Installation:
         counts = {name: len(files) for name, files in found.items()}
         if keys := places.landed_keys(self.places, drives):
             counts["landing"] = len(keys)
-        if there := self._studied(drives):
-            counts["label_studio"] = len(there)
-        return counts
-
-    def _studied(self, drives: Sequence[str]) -> list[str]:
-        """Drives that have projects on the server."""
-        there = self.label_studio.drives() if self.label_studio and drives else []
-        return sorted(set(there) & set(drives))
+        uploads = self.label_studio.uploads(drives) if self.label_studio and drives else {}
+        return counts | {f"label_studio/{folder}": 1 for folder in uploads}
 
     def _datasets(self, versions: Sequence[BundleVersion]) -> tuple[DatasetVersion, ...]:
         found = []
@@ -241,9 +235,9 @@ class Installation:
         places.remove(self.places, files, places.landed_keys(self.places, drives))
         for drive in drives:
             register_scenes(self.scene_index, drive, ())
-        for drive in self._studied(drives):
-            assert self.label_studio is not None
-            self.label_studio.forget(drive)
+        if studio := self.label_studio:
+            for drive in sorted(set(studio.uploads(drives).values())):
+                studio.forget(drive)
 
     def _delete_manifests(self, extent: Extent) -> None:
         for one in extent.leaving:

@@ -23,7 +23,7 @@ from sensors.conditions import on_new_release
     automation_condition=on_new_release,
     op_tags=EVALUATE.tags,
     pool=EVALUATE.pool,
-    code_version="1",
+    code_version="2",
     kinds={"onnx", "json"},
 )
 def eval_reports(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:

@@ -30,7 +30,7 @@ SEED = 13
     automation_condition=on_new_release,
     op_tags=TRAIN_MULTISENSOR.tags,
     pool=TRAIN_MULTISENSOR.pool,
-    code_version="1",
+    code_version="2",
     kinds={"pytorch", "wandb"},
 )
 def checkpoints(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,14 +26,13 @@ def lake(tmp_path: Path) -> Lake:
 
 
 @pytest.fixture
-def landing(tmp_path: Path, short_drive_folder: Path) -> Landing:
+def landing(tmp_path: Path) -> Landing:
     """Both drives lie there, whole."""
     area = Landing(path=str(tmp_path / "landing"))
-    log = next(short_drive_folder.rglob("*.mcap"))
     for drive in (ERASED, OTHER):
         folder = tmp_path / "disk" / drive
         folder.mkdir(parents=True)
-        shutil.copy(log, folder / "a.mcap")
+        (folder / "a.mcap").write_bytes(b"\x89MCAP0\r\n and what a vehicle wrote")
         (folder / "drive.yaml").write_text(f"schema: 1\ndrive: {drive}\n")
         area.land(folder)
     return area

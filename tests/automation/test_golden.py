@@ -114,7 +114,7 @@ def test_the_asset_freezes_by_reference_and_names_its_version(lake: Lake, tmp_pa
     assert sum(len(spec.drives(split)) for split in ("train", "val", "test")) == len(FLEET)
     assert len(read_labels(folder, FLEET[0].name, spec)) == 2 * FRAMES_EACH
     metadata = result.asset_materializations_for_node("golden_slices")[0].metadata
-    assert {"slice_counts", "classes", "slices", "splits"} <= metadata.keys()
+    assert {"slice_counts", "objects by class", "slices of the test split", "splits"} <= metadata.keys()
 
 
 def test_slice_counts_are_those_of_sql(lake: Lake) -> None:

@@ -209,6 +209,9 @@ def test_the_commands_show_and_propose(fleet: Fleet, tmp_path: Path, monkeypatch
     written = LabelFusionPolicy.load(environment().policies / "label_fusion.yaml")
     assert written.version == NEXT
     assert environment().policies == tmp_path / "policies"
+    monkeypatch.setattr("resources.policies.active", lambda *_: written)
+    with pytest.raises(AvError, match="no longer active"):
+        call(cli_thresholds.thresholds, "--propose")
 
 
 def test_an_activation_remakes_the_labels_that_were_made_under_another_version(

@@ -39,11 +39,9 @@ def reported(running: Running, drives: list[str]) -> list[str]:
 
     def judged() -> int:
         made = running.lake.manifest("labeller_reports", ALL)
-        return (
-            0
-            if made is None
-            else int(json.loads(running.lake.read_bytes(made, "quality_report.json"))["drives"])
-        )
+        if made is None or running.lake.signature(made) is None:  # it is signed once it is there
+            return 0
+        return int(json.loads(running.lake.read_bytes(made, "quality_report.json"))["drives"])
 
     running.wait(lambda: judged() == len(drives), 240)
     return drives
@@ -98,9 +96,11 @@ def test_a_frozen_week_is_archived_and_is_what_drift_is_measured_against(
         == running.lake.require("golden_slices", WEEK).digest
     )
     for asset in FOLLOWING:
-        [run] = running.instance.get_runs(
-            dg.RunsFilter(run_ids=[_run_of(running, asset)], statuses=[dg.DagsterRunStatus.SUCCESS])
-        )
+        run_id = _run_of(running, asset)
+        running.wait(lambda one=run_id: running.instance.get_run_by_id(one).is_finished, 120)  # type: ignore[misc]
+        run = running.instance.get_run_by_id(run_id)
+        assert run is not None
+        assert run.is_success
         assert "dagster/sensor_name" in run.tags, "nobody asked for it"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -290,40 +289,3 @@ class TestDamage:
         assert "[damaged_object]" in failure(result)
         assert ran(result) == set()
         assert versions(place.lake, "golden") == []
-
-
-_TAG = """
-import os, signal, sys
-from av_assets.cli import main
-from resources.objects import FolderStore
-moment, words = sys.argv[1], sys.argv[2:]
-put, link = FolderStore.put, os.link
-die = lambda: os.kill(os.getpid(), signal.SIGKILL)
-def put_or_die(self, key, data, *, create=False):
-    if "/tags/" not in key:
-        return put(self, key, data, create=create)
-    if moment == "before":
-        die()
-    put(self, key, data, create=create)
-    die()
-FolderStore.put = put_or_die
-# Between writing the bytes aside and giving them their name.
-os.link = lambda source, target: die() if (moment, target.parent.name) == ("within", "tags") else link(source, target)
-main(words)
-"""
-
-
-@pytest.mark.parametrize(("moment", "there"), [("before", False), ("within", False), ("after", True)])
-def test_tagging_that_is_killed_leaves_the_whole_tag_or_none(place: Place, moment: str, there: bool) -> None:
-    golden = place.frozen()
-    words = ("datasets", "tag", "golden", "1.0.0", "--version", golden.content, "--by", "ada")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _TAG, moment, *words],
-        cwd=PROJECT, capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    assert (av("datasets", "show", "golden@1.0.0").exit_code == 0) == there
-    [listed] = json.loads(av("datasets", "list", "--json").output)["versions"]
-    assert listed["tags"] == (["1.0.0"] if there else [])
-    assert av(*words).exit_code == 0
-    assert json.loads(av("datasets", "show", "golden@1.0.0", "--json").output)["version"] == golden.content

@@ -26,6 +26,7 @@ from av_assets.domain.labels.schema import CLASSES
 from av_assets.domain.simulation.samples import short_drive
 from av_assets.mining import labels
 from partitions.drives import drives
+from resources import quarantine
 from resources.labeling import Annotators
 from resources.lake import Lake
 from sensors.returned_labels import returned_labels
@@ -109,14 +110,16 @@ class Office:
         asked = [r for r in found.run_requests or [] if isinstance(r, dg.RunRequest)]
         return [(r.partition_key or "", [k.path[-1] for k in r.asset_selection or []]) for r in asked]
 
-    def judge(self) -> None:
+    def judge(self, *more: str) -> None:
         defs = dg.Definitions(
             assets=dg.load_assets_from_modules([labels]),
             asset_checks=dg.load_asset_checks_from_modules([labels]),
             resources=self.resources,
         )
         result = defs.resolve_implicit_global_asset_job_def().execute_in_process(
-            instance=self.instance, asset_selection=[dg.AssetKey(a) for a in JUDGED], partition_key=DRIVE
+            instance=self.instance,
+            asset_selection=[dg.AssetKey(a) for a in (*more, *JUDGED)],
+            partition_key=DRIVE,
         )
         assert result.success
         self.checks = {e.check_name: e for e in result.get_asset_check_evaluations()}
@@ -377,6 +380,24 @@ class TestFilesThatNobodyCanRead:
         assert done.exit_code == 1
         assert "[missing_bundle]" in done.output
         assert not (office.home / "labels").exists()
+
+    def test_known_answers_that_nobody_can_read_set_the_drive_aside_until_they_are_gone(
+        self, office: Office
+    ) -> None:
+        assert office.look() == []
+        gold = office.home / "labels" / "gold" / f"{DRIVE}.json"
+        gold.parent.mkdir(parents=True)
+        gold.write_text('{"images"')
+        assert office.look() == [(DRIVE, ["label_tasks", *JUDGED])]
+        office.judge("label_tasks")
+        [row] = quarantine.listing(office.lake)
+        assert (row["stage"], row["code"], row["file"]) == ("label_tasks", "bad_gold", str(gold))
+        assert office.look() == []
+        gold.unlink()
+        assert office.look() == [(DRIVE, ["label_tasks", *JUDGED])]
+        office.judge("label_tasks")
+        assert quarantine.listing(office.lake) == []
+        assert office.look() == []
 
 
 class TestGoodWork:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -37,6 +38,7 @@ from tests.resources.erasure_lakes import (
     mark,
     mentions,
     publish,
+    words,
     write_rows,
 )
 
@@ -188,6 +190,29 @@ def test_what_is_published_meanwhile_goes_in_another_round(folder_lake: Lake, ho
     assert done.count("manifests") == 2
     assert any(name.startswith(f"drift_reports/{WEEK}@") for name in receipt.removed["bundles"])
     assert mentions(lake, home, mark("veh1-a"), set()) == []
+
+
+def test_evidence_on_policies_goes_with_its_rows_and_the_policy_in_force_stays(
+    folder_lake: Lake, home: Path
+) -> None:
+    """Rows of a back-test count meetings per place and name no drive; the labeller's report names none in made_from."""
+    lake, key = folder_lake, "events-2"
+    labels = add_drive(lake, home, "veh1-a")
+    proposal = publish(lake, "policy_proposals", key, {"events.yaml": b"version: 2"})
+    backtest = publish(lake, "policy_backtests", key, {"heat.png": mark("veh1-a")}, proposal, labels)
+    active = publish(
+        lake, "policy_activations", "events-0001", {"activation.json": b"{}"}, proposal, backtest
+    )
+    publish(lake, "labeller_reports", "all", {"quality.json": mark("veh1-a")})
+    cells = pa.table({"policy": [key, "events-1"], "h3_cell": [words("veh1-a"), "elsewhere"]})
+    lake.tables.replace("policy_backtest_cells", cells.slice(0, 1), key="policy", value=key)
+    lake.tables.replace("policy_backtest_cells", cells.slice(1), key="policy", value="events-1")
+    receipt = _erase(lake, home, "veh1-a")
+    assert mentions(lake, home, mark("veh1-a"), set()) == []
+    assert lake.tables.read("policy_backtest_cells")["policy"].to_pylist() == ["events-1"]  # type: ignore[index]
+    assert lake.require("policy_activations", "events-0001") == active
+    assert lake.verify(lake.require("policy_proposals", key)) == []
+    assert set(receipt.to_remake) == {f"policy_backtests/{key}", "labeller_reports/all"}  # type: ignore[attr-defined]
 
 
 def test_the_same_bytes_published_since_stay(folder_lake: Lake, home: Path) -> None:

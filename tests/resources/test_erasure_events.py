@@ -1,10 +1,16 @@
 """What Dagster showed of a drive is gone from its files; what it showed of others is there."""
 
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
+import sqlalchemy as db
 
 from av_assets.domain.errors import TransientError
 from av_assets.erasure import events
@@ -35,11 +41,46 @@ def fleet(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
 def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     (tmp_path / "dagster").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as made:
-        made.add_dynamic_partitions("drive", list(NAMES))
-        for name in NAMES:
-            assert dg.materialize([shown], partition_key=name, instance=made).success
-        assert dg.materialize([fleet], instance=made).success
+        _fill(made)
         yield made
+
+
+def _fill(instance: dg.DagsterInstance) -> None:
+    instance.add_dynamic_partitions("drive", list(NAMES))
+    for name in NAMES:
+        assert dg.materialize([shown], partition_key=name, instance=instance).success
+    assert dg.materialize([fleet], instance=instance).success
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[str]:
+    """The address of a database of a server of its own."""
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+    if not installed:
+        pytest.skip("PostgreSQL is not installed")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    who: dict[str, str] = {}
+    if os.geteuid() == 0:  # it does not run as root
+        shutil.chown(folder, "postgres")
+        who = {"user": "postgres", "group": "postgres"}
+    said = f"-h 127.0.0.1 -p {port} -k {folder} -c fsync=off"
+
+    def control(*arguments: str) -> None:
+        command = [str(installed[-1]), "-D", str(folder / "data"), "-s", "-w", *arguments]
+        subprocess.run(command, check=True, cwd=folder, timeout=60, **who)  # type: ignore[call-overload]
+
+    try:
+        control("initdb", "-o", "-U av -A trust -E UTF8 --no-sync")
+        control("-l", str(folder / "log"), "-o", said, "start")
+        try:
+            yield f"postgresql+psycopg2://av@127.0.0.1:{port}/postgres"
+        finally:
+            control("-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder)
 
 
 def _bytes(folder: Path) -> bytes:
@@ -62,6 +103,32 @@ def test_events_of_a_drive_leave_the_files_of_sqlite(instance: dg.DagsterInstanc
     assert left.asset_materialization.partition == "veh1-ab"  # type: ignore[union-attr]
     assert instance.get_latest_materialization_event(dg.AssetKey("fleet")) is None
     events.forget(instance, forgotten)
+
+
+def test_events_of_a_drive_leave_every_table_of_postgresql(postgres: str, tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").write_text(f"storage: {{postgres: {{postgres_url: '{postgres}'}}}}")
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        _fill(instance)
+        assert mark("veh1-a").decode() in _rows(postgres)
+        forgotten = Forgotten(frozenset({"veh1-a"}), {"fleet": {"all"}})
+        events.forget(instance, forgotten)
+        assert mark("veh1-a").decode() not in _rows(postgres)
+        assert mark("veh1-ab").decode() in _rows(postgres)
+        assert events.count(instance, forgotten) == 0
+        assert instance.get_materialized_partitions(dg.AssetKey("shown")) == {"veh1-ab"}
+        assert instance.get_latest_materialization_event(dg.AssetKey("fleet")) is None
+        events.forget(instance, forgotten)
+
+
+def _rows(postgres: str) -> str:
+    """All rows of all tables, as text."""
+    engine = db.create_engine(postgres)
+    try:
+        with engine.connect() as connection:
+            names = db.inspect(engine).get_table_names()
+            return "".join(str(connection.execute(db.text(f'SELECT * FROM "{n}"')).fetchall()) for n in names)
+    finally:
+        engine.dispose()
 
 
 def test_a_run_that_has_the_drive_keeps_it_from_being_erased(

@@ -5,6 +5,7 @@ Belongs here: the adapter against a running server. Does not belong here: its fi
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -27,14 +28,17 @@ from PIL import Image
 from av_assets.domain.errors import AvError, TransientError
 from av_assets.domain.labels.exchange.label_studio import tasks
 from av_assets.domain.labels.exchange.returned import ReturnedBox, ReturnedSubmission, read_returned
+from av_assets.erasure.execution import execute, make_plan
 from resources.label_studio import TOOL, LabelStudio
+from resources.lake import Lake
 from resources.tool_environments import tool, tool_variables
+from tests.resources.erasure_lakes import add_drive, asking, installation
 
 pytestmark = pytest.mark.slow
 
 DRIVE = "veh001-20250602t081500z"
 OWNER, PASSWORD, TOKEN = "owner@example.org", "a long password 1", "0123456789abcdef0123456789abcdef01234567"
-UP_WITHIN_S = 90
+UP_WITHIN_S = 240
 
 
 @dataclass
@@ -220,13 +224,19 @@ def test_what_two_people_draw_comes_back_exactly(
     assert all(submission.submitted_ns for submission in returned)
     assert studio.pull(DRIVE, tmp_path) == []  # nothing new: the file stays as it is
 
-    studio.push("veh002-20250602t081500z", "annotate", proposed[:1], pictures)
-    assert studio.forget(DRIVE) == [f"{DRIVE} - annotate"]
-    assert studio.drives() == ["veh002-20250602t081500z"]
+    other = "veh002-20250602t081500z"
+    studio.push(other, "annotate", proposed[:1], pictures)
+    lake = Lake(uri=(tmp_path / "lake").as_uri(), scratch=str(tmp_path / "scratch"))
+    add_drive(lake, tmp_path, DRIVE)
+    place = dataclasses.replace(installation(lake, tmp_path), label_studio=studio)
+    receipt = execute(place, make_plan(place, asking(DRIVE), 1).id, 2)
+    assert receipt.removed["files"][f"label_studio/upload/{first['project']}"] == 1
+    assert studio.drives() == [other]
     with pytest.raises(urllib.error.HTTPError):
         urllib.request.urlopen(picture, timeout=30)
-    print("ONDISK", [str(p) for p in server.folder.rglob("*.jpg")])
     assert studio.forget(DRIVE) == []
+    # No call of the server takes files away: who runs it does, by the folder that the receipt names.
+    assert len(list((server.folder / "data" / "media" / "upload" / str(first["project"])).iterdir())) == 3
 
 
 def test_a_token_that_the_server_does_not_know_is_refused_and_not_repeated(server: Server) -> None:

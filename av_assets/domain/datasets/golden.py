@@ -159,7 +159,7 @@ def write_dataset_json(plan: GoldenPlan, out_dir: Path) -> Path:
 
 def _why_out(member: MemberInfo, policy: GoldenPolicy) -> str:
     if member.frames < policy.min_frames:
-        return f"{member.frames} of {policy.min_frames} labelled frames"
+        return f"{member.frames} labelled frames, {policy.min_frames} needed"
     if split_key(member, policy) is None:
         return f"splits are by {policy.split_by}, and it is not known where or when the drive was"
     return ""

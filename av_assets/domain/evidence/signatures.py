@@ -65,6 +65,9 @@ def check_signature(data: bytes, manifest: Manifest, trusted: Collection[str]) -
         Ed25519PublicKey.from_public_bytes(public).verify(
             base64.b64decode(held["signature"], validate=True), statement(manifest)
         )
+        told = held["statement"], held["key_id"], held["algorithm"]
+        if told != (json.loads(statement(manifest)), key_id(public), ALGORITHM):
+            raise _broken("the signature file says other things than it signs", manifest)
     except InvalidSignature as error:
         raise _broken("the signature is not over this bundle", manifest) from error
     except (ValueError, KeyError, TypeError, binascii.Error) as error:

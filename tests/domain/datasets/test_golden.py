@@ -86,7 +86,7 @@ def test_dataset_json_is_as_agreed(tmp_path: Path) -> None:
 def test_drives_without_frames_are_left_out_with_the_reason() -> None:
     empty = replace(members()[0], frames=0)
     made = plan([empty, *members()[1:]])
-    assert made.left_out == {empty.drive: "0 of 1 labelled frames"}
+    assert made.left_out == {empty.drive: "0 labelled frames, 1 needed"}
     assert empty.drive not in made.splits
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from functools import cache
 from pathlib import Path
 
 from av_assets.domain.erasure.reach import reach
@@ -19,22 +20,24 @@ NO_ASSETS = {"policy_proposals", "policy_activations", "erasure_receipts"}
 DRIVE = "veh1-a"
 
 
-def _without_lineage() -> set[str]:
+@cache
+def _without_lineage() -> frozenset[str]:
     """Assets whose body gives `lineage` no inputs: what they read is told by digests of rows alone."""
-    found = set()
-    for path in (ROOT / "av_assets").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            calls = [c for c in ast.walk(node) if isinstance(c, ast.Call)]
-            bare = any(
-                isinstance(c.func, ast.Name)
-                and c.func.id == "lineage"
-                and isinstance(c.args[0], ast.List)
-                and not c.args[0].elts
-                for c in calls
-            )
-            if isinstance(node, ast.FunctionDef) and node.name in GRAPH and bare:
-                found.add(node.name)
-    return found
+    bodies = [
+        node
+        for path in (ROOT / "av_assets").rglob("*.py")
+        if "lineage([]" in (text := path.read_text("utf-8"))
+        for node in ast.parse(text).body
+        if isinstance(node, ast.FunctionDef) and node.name in GRAPH
+    ]
+    return frozenset(body.name for body in bodies if any(map(_is_bare, ast.walk(body))))
+
+
+def _is_bare(node: ast.AST) -> bool:
+    """Whether it is `lineage([], ...)`."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "lineage"):
+        return False
+    return isinstance(node.args[0], ast.List) and not node.args[0].elts
 
 
 def _bundle(asset: str, partition: str, *inputs: Manifest) -> Manifest:

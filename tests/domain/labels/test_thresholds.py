@@ -12,6 +12,7 @@ from scipy.stats import binom, binomtest
 
 from av_assets.domain.labels.automatic.candidates import Candidate
 from av_assets.domain.labels.quality.thresholds import (
+    Chosen,
     Verdict,
     as_thresholds,
     choose_thresholds,
@@ -19,6 +20,7 @@ from av_assets.domain.labels.quality.thresholds import (
     interval,
     kept,
     lower_bound,
+    reaches,
     threshold_of,
     verdicts,
 )
@@ -122,6 +124,23 @@ def test_too_few_items_have_no_threshold_and_the_whole_class_stands_in() -> None
     assert threshold_of("cone", "far", active) == SHIPPED.default["cone"]
 
 
+@pytest.mark.parametrize(
+    ("score", "clusters", "whole", "taken"),
+    [
+        (0.5, "tracks", 0.6, False),
+        (0.7, "tracks", 0.6, True),
+        (0.5, "drives", 0.6, True),
+        (0.5, "tracks", None, True),
+    ],
+)
+def test_a_slice_of_few_drives_asks_for_more_than_its_class_and_never_for_less(
+    score: float, clusters: str, whole: float | None, taken: bool
+) -> None:
+    held = {"all": Chosen(whole, 900, 890, 0.95, "reached", "drives"),
+            "fog": Chosen(score, 90, 89, 0.91, "reached", clusters)}  # fmt: skip
+    assert ("fog" in as_thresholds({"vehicle": held})["vehicle"]) is taken
+
+
 def test_what_is_mostly_wrong_has_no_threshold() -> None:
     rng = np.random.default_rng(1)
     items = [
@@ -162,7 +181,16 @@ def test_nothing_below_its_threshold_gets_through(rows: list, own: dict[str, flo
     got = kept(things, lambda c: c.clip_id, rule)
     for c in things:
         least = own.get(c.clip_id, own.get("all", 0.34)) if c.cls == "vehicle" else 0.34
-        assert (c in got) == (c.score >= least)
+        assert (c in got) == (round(c.score, 4) >= round(least, 4))
+
+
+@given(st.integers(0, 10_000), st.integers(0, 10_000))
+def test_a_score_that_is_its_threshold_is_a_label_in_memory_and_in_files(score: int, least: int) -> None:
+    import numpy as np
+
+    rule = policy({"vehicle": {"rain": least / 10_000}})
+    for held in (score / 10_000, float(np.float32(score / 10_000))):
+        assert reaches(held, "vehicle", "rain", rule) == (score >= least)
 
 
 def row(x: float, score: float = 1.0, cls: str = "vehicle", ref_ns: int = 1, **more: Any) -> dict[str, Any]:

@@ -181,14 +181,18 @@ def _concluded(
     if not disputed:
         history.agreed(f"{len(opinions)} people agree")
         return FrameDecision(history, result.agreed, people, None, pairs, 0)
-    history.disputed(f"{disputed} places without a majority")
+    history.disputed(f"{_places(disputed)} without a majority")
     if not judges:
         need = Need(ADJUDICATE, frozenset(people))
         return FrameDecision(history, (), people, need, pairs, disputed)
     judge = judges[0]
-    history.adjudicated(judge.annotator, judge.seconds, f"decided {disputed} places")
+    history.adjudicated(judge.annotator, judge.seconds, f"decided {_places(disputed)}")
     boxes = settle(opinions, judge.boxes, policy)
     return FrameDecision(history, boxes, (*people, judge.annotator), None, pairs, disputed)
+
+
+def _places(count: int) -> str:
+    return f"{count} place{'' if count == 1 else 's'}"
 
 
 def _things(result: Vote, disputed: int) -> int:

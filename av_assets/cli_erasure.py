@@ -260,7 +260,8 @@ def _say_plan(plan: Plan, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"plan": plan.id, **plan.model_dump(mode="json")}))
         return
-    click.echo(f"plan {plan.id}: would erase the drives below; nothing has happened yet")
+    drives = "1 drive" if len(plan.drives) == 1 else f"{len(plan.drives)} drives"
+    click.echo(f"plan {plan.id}: {drives} would be erased; nothing has happened yet")
     for drive in plan.drives:
         click.echo(f"  {drive}")
     for drive, holds in plan.held.items():

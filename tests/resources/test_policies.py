@@ -301,7 +301,8 @@ def test_the_commands_propose_list_and_adjudicate(home: Path) -> None:
     file = write(home, hazard__standing_s=2.5)
     assert call("policy", "propose", str(file), "--by", "ann") == {"proposed": [f"events-{version(1)}"]}
     listed = call("policy", "list")
-    assert [a["version"] for a in listed["active"]] == [SHIPPED.version, "0.0.0"]
+    active = {a["kind"]: a["version"] for a in listed["active"]}
+    assert (active["events"], active["geofences"]) == (SHIPPED.version, "0.0.0")
     assert listed["proposed"] == [{"policy": f"events-{version(1)}", "backtest": "none"}]
     verdicts = home / "v.csv"
     verdicts.write_text("drive,kind,start_ns,end_ns,verdict\nveh001-a,cut_in,1,2,true\n")

@@ -47,7 +47,7 @@ def model_bundles_equal_their_checkpoint(
 
 
 def _export(work: Work) -> str:
-    from av_assets.domain.models.export import export_bundle
+    from av_assets.domain.packaging.export import export_bundle
 
     export_bundle(work.checkout("checkpoints", "checkpoint.pt") / "checkpoint.pt", work.out)
     return ""

@@ -38,7 +38,7 @@ class Reporter:
 
 def main() -> None:
     """Train, report, and leave checkpoint.pt, config.json, history.json and curves.png in the output folder."""
-    from av_assets.domain.models.train import train
+    from av_assets.domain.learning.train import train
 
     asked_to_stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked_to_stop.append(number))

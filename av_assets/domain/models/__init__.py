@@ -1,1 +1,1 @@
-"""Networks, training, checkpoints and export."""
+"""Networks: what they see, what they answer, and running them."""

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "models"))  # golden_folder
-
 from golden_folder import golden_folder
 
 SPLITS = {"drive-a": "train", "drive-c": "test", "drive-d": "test"}
@@ -33,8 +29,8 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bundle(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from av_assets.domain.models.export import export_bundle
-    from av_assets.domain.models.train import train
+    from av_assets.domain.learning.train import train
+    from av_assets.domain.packaging.export import export_bundle
     from av_assets.policies.training import TrainingPolicy
 
     policy = TrainingPolicy.model_validate(TrainingPolicy.load().model_dump() | CHANGES)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from av_assets.domain.errors import ModelError
-from av_assets.domain.models import checkpoint as ckpt
-from av_assets.domain.models.run import Run
-from av_assets.domain.models.train import TrainSummary, train
+from av_assets.domain.learning import checkpoint as ckpt
+from av_assets.domain.learning.run import Run
+from av_assets.domain.learning.train import TrainSummary, train
 from av_assets.policies.training import TrainingPolicy
 
 

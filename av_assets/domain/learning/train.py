@@ -20,12 +20,12 @@ import numpy as np
 import torch
 
 from av_assets.domain.evidence.digests import canonical_json
+from av_assets.domain.learning import checkpoint as ckpt
+from av_assets.domain.learning.run import Run
 from av_assets.domain.metrics.boxes import Boxes
 from av_assets.domain.metrics.matching import map50
-from av_assets.domain.models import checkpoint as ckpt
 from av_assets.domain.models.dataset import Batch, GoldenFrames
 from av_assets.domain.models.network import PerceptionNet, decode
-from av_assets.domain.models.run import Run
 from av_assets.policies.training import TrainingPolicy
 
 AUGMENT = 1  # tells the stream of augmentation from the stream of orders

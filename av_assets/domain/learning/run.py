@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 
 from av_assets.domain.errors import ModelError
-from av_assets.domain.models import checkpoint as ckpt
+from av_assets.domain.learning import checkpoint as ckpt
 from av_assets.domain.models.dataset import Batch, GoldenFrames
 from av_assets.domain.models.losses import total_loss
 from av_assets.domain.models.network import PerceptionNet

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from av_assets.domain.errors import ModelError
 from av_assets.domain.evidence.digests import canonical_json, sha256_bytes, sha256_file
-from av_assets.domain.models import checkpoint as ckpt
+from av_assets.domain.learning import checkpoint as ckpt
 from av_assets.domain.models.inputs import PLANES
 from av_assets.domain.models.network import INPUT_SCALE, Deployable, PerceptionNet
 from av_assets.domain.models.runtime import CONFIG_FILE, MODEL_FILE, OUTPUTS, OnnxPerception

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from golden_folder import golden_folder
 
-from av_assets.domain.models.export import export_bundle
-from av_assets.domain.models.train import TrainSummary, train
-from av_assets.policies.training import TrainingPolicy
+if TYPE_CHECKING:
+    from av_assets.domain.learning.train import TrainSummary
+    from av_assets.policies.training import TrainingPolicy
 
 SPLITS = {"drive-a": "train", "drive-b": "val", "drive-c": "test", "drive-d": "test"}
 
 
 @pytest.fixture(scope="session")
 def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from golden_folder import golden_folder
+
     return golden_folder(tmp_path_factory.mktemp("golden"), SPLITS)
 
 
 @pytest.fixture(scope="session")
 def tiny() -> TrainingPolicy:
     """Small, float32, one thread: quick, and equal to the bit."""
+    from av_assets.policies.training import TrainingPolicy
+
     changes = {
         "input_width": 160,
         "input_height": 96,
@@ -41,11 +45,15 @@ def tiny() -> TrainingPolicy:
 
 @pytest.fixture(scope="session")
 def trained(golden: Path, tiny: TrainingPolicy, tmp_path_factory: pytest.TempPathFactory) -> TrainSummary:
+    from av_assets.domain.learning.train import train
+
     return train(tiny, golden, tmp_path_factory.mktemp("trained"), seed=1)
 
 
 @pytest.fixture(scope="session")
 def bundle(trained: TrainSummary, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from av_assets.domain.packaging.export import export_bundle
+
     out_dir = tmp_path_factory.mktemp("bundle")
     export_bundle(trained.checkpoint, out_dir)
     return out_dir

@@ -11,10 +11,10 @@ import onnx
 import pytest
 
 from av_assets.domain.errors import ModelError
-from av_assets.domain.models import export
+from av_assets.domain.learning.train import TrainSummary
 from av_assets.domain.models.golden import read_scenes, read_spec
 from av_assets.domain.models.runtime import OnnxPerception
-from av_assets.domain.models.train import TrainSummary
+from av_assets.domain.packaging import export
 from av_assets.policies.training import TrainingPolicy
 
 

@@ -1,0 +1,1 @@
+"""How a network is taught: the loop, its state, its checkpoints, several processes at once."""

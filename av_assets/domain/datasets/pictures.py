@@ -22,6 +22,8 @@ def slice_counts_png(slices: Mapping[str, Mapping[str, Any]], title: str = "") -
     Args:
         slices: name -> drives, frames, objects (numbers, None where not known), thin (why it proves nothing, or "").
     """
+    from matplotlib.ticker import MaxNLocator
+
     title = title or f"{len(slices)} slices"
     if not slices:
         return nothing_png(title, "no slice is defined")
@@ -32,6 +34,7 @@ def slice_counts_png(slices: Mapping[str, Mapping[str, Any]], title: str = "") -
         for place, name in enumerate(reversed(names)):
             _bar(axes, place, slices[name].get(what), COLOURS[0], bool(slices[name].get("thin")))
         axes.set_xlabel(what)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(x=0.2)
         axes.spines[["top", "right"]].set_visible(False)
     labels = [_named(name, slices[name].get("thin")) for name in reversed(names)]

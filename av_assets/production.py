@@ -58,7 +58,7 @@ class Work:
     run_id: str = ""
     policies: Mapping[str, Policy] = field(default_factory=dict)
     watch: Stopwatch = field(default_factory=Stopwatch)
-    facts: dict[str, float] = field(
+    facts: dict[str, float | str] = field(
         default_factory=dict
     )  # figures that differ from run to run stay outside the bundle
     links: list[FileEntry] = field(default_factory=list)
@@ -99,7 +99,7 @@ class Made:
     manifest: Manifest
     seconds: Mapping[str, float]
     reused: bool
-    facts: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, float | str] = field(default_factory=dict)
 
 
 Make = Callable[[Work], str]

@@ -16,16 +16,20 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from benchmarks import (
+    cache,
     catalog,
     dagster_overhead,
     datasets,
     fleet,
     front,
+    inference,
     ingest,
+    loader,
     loading,
     redaction,
     search,
     sync,
+    training,
 )
 from benchmarks.figures import Figure, Say, Settings
 from benchmarks.report import load_now, machine, show, write_json
@@ -44,6 +48,10 @@ PIECES: dict[str, Callable[[Settings, Say], list[Figure]]] = {
     "search": search.run,
     "fleet": fleet.run,
     "datasets": datasets.run,
+    "loader": loader.run,
+    "inference": inference.run,
+    "cache": cache.run,
+    "training": training.run,
     "load": loading.run,
     "memory": loading.memory,
 }

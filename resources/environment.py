@@ -34,6 +34,8 @@ class Environment:
         label_studio: address of a Label Studio server; empty: none.
         label_studio_token: its access token.
         tools: environments of tools that do not live beside the platform's own packages.
+        cache_gb: room for the shards that this machine keeps of a remote lake; None: the cache policy says.
+        sweeps: database that studies of sweeps are kept in, as an address; empty: files under home.
         dvc_remote: where DVC pushes archives of datasets to: a folder, or `s3://bucket/prefix`.
     """
 
@@ -57,6 +59,8 @@ class Environment:
     label_studio_token: str = field(default="", repr=False)
     tools: Path = Path("tools")
     dvc_remote: str = ""
+    cache_gb: float | None = None
+    sweeps: str = field(default="", repr=False)
 
     @property
     def dagster_home(self) -> Path:
@@ -95,6 +99,8 @@ def environment() -> Environment:
         label_studio_token=os.environ.get("AV_LABEL_STUDIO_TOKEN", ""),
         tools=Path(os.environ.get("AV_TOOLS", home / "cache" / "tools")).absolute(),
         dvc_remote=os.environ.get("AV_DVC_REMOTE", str(home / "dvc-remote")),
+        cache_gb=float(room) if (room := os.environ.get("AV_CACHE_GB")) else None,
+        sweeps=os.environ.get("AV_SWEEPS_STORAGE", ""),
     )
 
 

@@ -26,12 +26,9 @@ import dagster as dg
 from av_assets.domain.errors import EvidenceError, LandingError
 from av_assets.domain.evidence.digests import sha256_bytes, sha256_file
 from av_assets.domain.evidence.manifest import FileEntry, MadeFrom, Manifest
+from resources.object_keys import object_key as object_key
 from resources.objects import BucketStore, FolderStore, open_store
 from resources.tables import Tables
-
-
-def object_key(sha256: str) -> str:
-    return f"objects/{sha256[:2]}/{sha256}"
 
 
 class Lake(dg.ConfigurableResource["Lake"]):

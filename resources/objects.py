@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import unquote, urlparse
 
 from av_assets.domain.errors import AvError, EvidenceError, TransientError
+from resources.object_patience import PATIENCE, Patience
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -127,19 +128,24 @@ class FolderStore:
 class BucketStore:
     """Objects are keys of an S3 bucket; conditional creates are the server's own."""
 
-    def __init__(self, bucket: str, prefix: str, endpoint: str | None) -> None:
-        self._bucket, self._prefix, self._endpoint = bucket, prefix, endpoint
+    def __init__(self, bucket: str, prefix: str, endpoint: str | None, patience: Patience = PATIENCE) -> None:
+        self._bucket, self._prefix, self._endpoint, self._patience = bucket, prefix, endpoint, patience
         self._opened: S3Store | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Sent to other processes unopened."""
+        return BucketStore, (self._bucket, self._prefix, self._endpoint, self._patience)
 
     @property
     def _store(self) -> S3Store:
         if self._opened is None:
             from obstore.store import S3Store
 
-            local = (
-                {"endpoint": self._endpoint, "client_options": {"allow_http": True}} if self._endpoint else {}
-            )
-            self._opened = S3Store(self._bucket, prefix=self._prefix or None, **local)
+            options = self._patience.options()
+            if self._endpoint:
+                options |= {"endpoint": self._endpoint}
+                options["client_options"] |= {"allow_http": True}
+            self._opened = S3Store(self._bucket, prefix=self._prefix or None, **options)
         return self._opened
 
     def get(self, key: str) -> bytes | None:
@@ -172,10 +178,18 @@ class BucketStore:
         if consume:
             path.unlink()
 
-    def fetch(self, key: str, target: Path) -> None:
+    def fetch(self, key: str, target: Path, *, expect_bytes: int | None = None) -> None:
+        """A local file with the object's bytes.
+
+        Args:
+            expect_bytes: an object of another size is refused before its bytes arrive.
+
+        Raises:
+            EvidenceError: missing_object, damaged_object. TransientError: store_failed, disk_full, write_failed.
+        """
         try:
             with target.open("wb") as file:
-                for chunk in self.chunks(key):
+                for chunk in self.chunks(key, expect_bytes=expect_bytes):
                     file.write(chunk)
         except OSError as error:
             raise _busy(error, target) from error
@@ -198,18 +212,21 @@ class BucketStore:
                     version = item["e_tag"] or f"{item['size']}-{item['last_modified'].timestamp()}"
                     yield Entry(item["path"], item["size"], item["last_modified"].timestamp(), version)
 
-    def chunks(self, key: str) -> Iterator[bytes]:
+    def chunks(self, key: str, *, expect_bytes: int | None = None) -> Iterator[bytes]:
         """The object's bytes as they arrive.
 
         Raises:
-            EvidenceError: missing_object.
+            EvidenceError: missing_object; damaged_object, it has not the bytes that are expected.
         """
         with _bucket_errors(key):
             try:
-                stream = self._store.get(key).stream(min_chunk_size=8 << 20)
+                found = self._store.get(key)
             except FileNotFoundError as error:
                 raise EvidenceError("no such object", code="missing_object", file=key) from error
-            yield from (bytes(chunk) for chunk in stream)
+            if expect_bytes is not None and found.meta["size"] != expect_bytes:
+                reason = f"object has {found.meta['size']} bytes, not {expect_bytes}"
+                raise EvidenceError(reason, code="damaged_object", file=key)
+            yield from (bytes(chunk) for chunk in found.stream(min_chunk_size=8 << 20))
 
 
 @contextlib.contextmanager
@@ -234,11 +251,13 @@ def _bucket_errors(key: str) -> Iterator[None]:
         raise TransientError("the bucket does not answer", code="store_failed", file=key) from error
 
 
-def open_store(uri: str, endpoint: str | None = None) -> FolderStore | BucketStore:
+def open_store(
+    uri: str, endpoint: str | None = None, patience: Patience = PATIENCE
+) -> FolderStore | BucketStore:
     """The store that `file:///folder` or `s3://bucket/prefix` names."""
     parsed = urlparse(uri)
     if parsed.scheme == "s3":
-        return BucketStore(parsed.netloc, parsed.path.strip("/"), endpoint)
+        return BucketStore(parsed.netloc, parsed.path.strip("/"), endpoint, patience)
     if parsed.scheme in ("file", ""):
         return FolderStore(Path(unquote(parsed.path)))
     raise AvError(f"a lake is file:// or s3://, not {uri}", code="bad_lake_uri", remedy="set AV_LAKE")

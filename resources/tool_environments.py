@@ -20,6 +20,9 @@ from resources.environment import PROJECT, child_environment, environment
 PINS = PROJECT / "deployments" / "tools"
 READY = "ready"
 INSTALL_TIMEOUT_S = 1200
+# Environments that do not run on the platform's own interpreter, and why. Triton's python backend is linked against the
+# library of Debian's Python 3.11 and fails with the standard library of another patch release.
+INTERPRETERS = {"triton": "/usr/bin/python3.11"}
 
 
 def tool(name: str, command: str) -> Path:
@@ -69,13 +72,16 @@ def _place(name: str) -> tuple[Path, Path]:
 
 def _install(name: str, pins: Path, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)  # what an attempt that died has left
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    python = INTERPRETERS.get(name, sys.executable)
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install"]
+    options = ["--quiet", "--disable-pip-version-check", "-r", str(pins)]
     try:
+        # This interpreter's pip installs into it: another one may have come without.
         subprocess.run(
-            [sys.executable, "-m", "venv", str(folder)], check=True, capture_output=True, timeout=120
+            [python, "-m", "venv", "--without-pip", str(folder)], check=True, capture_output=True, timeout=120
         )
         subprocess.run(
-            [*pip, "-r", str(pins)],
+            [*pip, *options],
             check=True,
             capture_output=True,
             timeout=INSTALL_TIMEOUT_S,

@@ -32,6 +32,7 @@ FLEET = (
     "trigger_policies",
     "policy_backtests",
     "labeller_reports",
+    "failure_buckets",
 )
 LEARNING = (
     "golden_slices",

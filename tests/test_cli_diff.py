@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from av_assets.cli_diff import _grouped
+from av_assets.cli.diff import _grouped
 
 
 def step(bundle: str, because: list[str], *above: dict[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from av_assets.cli_catalog import _print
-from av_assets.cli_search import TEXT_SHOWN
-from av_assets.cli_search import _print as print_clips
-from av_assets.cli_tables import print_table
+from av_assets.cli.catalog import _print
+from av_assets.cli.search import TEXT_SHOWN
+from av_assets.cli.search import _print as print_clips
+from av_assets.cli.tables import print_table
 from av_assets.domain.catalog.schemas import meanings
 from av_assets.domain.context.rows import CLIP_CONTEXT
 from av_assets.domain.events.detectors import EVENT_SCHEMA

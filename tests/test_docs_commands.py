@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from av_assets.cli import main
+from av_assets.cli.main import main
 
 DOCS = Path(__file__).parent.parent / "docs"
 GUIDES = {

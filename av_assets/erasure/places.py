@@ -18,6 +18,8 @@ from av_assets.domain.evidence.digests import sha256_file
 from av_assets.domain.evidence.manifest import Manifest
 from resources.objects import BucketStore, FolderStore
 from resources.segments import ROOT as SEGMENTS
+from resources.shard_cache_sources import shards_folder
+from resources.shard_cache_upkeep import files_of as cached_files
 
 if TYPE_CHECKING:
     from resources.environment import Environment
@@ -33,18 +35,20 @@ class Places:
         by_name: place -> folder in which whatever is named after a drive goes, at any depth.
         scratch: folders of work in progress; those that no run uses are rests of killed ones, and go.
         tracker: offline runs; a file with the bytes of an object that goes, or that names a drive, goes.
+        shards: this machine's shard cache; a file that is an object that goes, goes.
     """
 
     landing: Landing | None = None
     by_name: dict[str, Path] = field(default_factory=dict)
     scratch: Path | None = None
     tracker: Path | None = None
+    shards: Path | None = None
 
 
 def places(here: Environment, landing: Landing | None) -> Places:
     """Those of this installation."""
     by_name = {"truth": here.truth, "labels": here.labels, "cache": here.cache}
-    return Places(landing, by_name, here.scratch, here.home / "wandb")
+    return Places(landing, by_name, here.scratch, here.home / "wandb", shards_folder(here))
 
 
 def files_of(
@@ -63,6 +67,8 @@ def files_of(
         by_place["scratch"] = [p for p in _files(found.scratch) if p.lstat().st_mtime < idle_before_s]
     if found.tracker is not None:
         by_place["tracker"] = [p for p in _files(found.tracker) if _tells(p, drives, objects)]
+    if found.shards is not None:
+        by_place["shards"] = list(cached_files(found.shards, objects))
     return {name: files for name, files in sorted(by_place.items()) if files}
 
 

@@ -10,8 +10,10 @@ from av_assets.mining import (
     described_scenes,
     embeddings,
     golden,
+    hard_cases,
     labeller_reports,
     labels,
+    pool,
     scenarios,
     scenes,
 )
@@ -20,6 +22,7 @@ from sensors.archive import old_drives
 from sensors.automation import lake_automation
 from sensors.landing import landed_drives
 from sensors.outdated import activated_label_fusion, activated_policies, changed_sources, changed_surroundings
+from sensors.pool import unpredicted_drives
 from sensors.returned_labels import returned_labels
 
 definitions = code_location(
@@ -41,6 +44,8 @@ definitions = code_location(
         labeller_reports,
         golden,
         archives,
+        pool,
+        hard_cases,
     ],
     [
         landed_drives,
@@ -49,6 +54,7 @@ definitions = code_location(
         changed_surroundings,
         activated_policies,
         activated_label_fusion,
+        unpredicted_drives,
         old_drives,
         *lake_automation,
     ],

@@ -46,7 +46,7 @@ INDEX_FILE, LEAKS_FILE, SHEET_FILE, CROISSANT_FILE = (
     "croissant.json",
 )
 _FRAME = ("clip_id", "ref_ns", "camera")
-_LABEL_FILES = ("labels.parquet", "drivable.parquet")
+_LABEL_FILES = ("labels.parquet", "drivable.parquet", "cuboids.parquet")
 
 
 def verified_drives(lake: Lake, week: str) -> list[str]:
@@ -273,10 +273,14 @@ def _keys(frames: pa.Table) -> dict[str, set[tuple[str, int, str]]]:
 
 
 def _only(rows: pa.Table, kept: set[tuple[str, int, str]], camera: str) -> pa.Table:
-    """Rows of kept frames; those of other cameras stay, nobody asked for them to go."""
+    """Rows of kept frames; those of other cameras stay, nobody asked for them to go.
+
+    Cuboids name no camera: they are of the objects in that of the dataset.
+    """
     import numpy as np
 
-    keys = zip(*(rows[name].to_pylist() for name in _FRAME), strict=True)
+    cameras = rows["camera"].to_pylist() if "camera" in rows.column_names else [camera] * rows.num_rows
+    keys = zip(rows["clip_id"].to_pylist(), rows["ref_ns"].to_pylist(), cameras, strict=True)
     return rows.filter(np.array([key in kept or key[2] != camera for key in keys], np.bool_))
 
 

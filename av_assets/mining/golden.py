@@ -39,7 +39,7 @@ _NO_TAGS = {"light": "", "weather": "", "zone": ""}
     automation_condition=every_monday,
     op_tags=CPU.tags,
     pool=CPU.pool,
-    code_version="3",
+    code_version="4",
     kinds={"parquet"},
 )
 def golden_slices(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:

@@ -95,11 +95,11 @@ def label_submissions(
     backfill_policy=BATCH,
     op_tags=LIGHT.tags,
     pool=LIGHT.pool,
-    code_version="2",
+    code_version="3",
     kinds={"parquet", "delta"},
 )
 def verified_labels(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
-    """Workflow 10 of 36: takes label_submissions, gives the labels of frames that people agreed on or had decided."""
+    """Workflow 10 of 36: takes label_submissions, gives boxes and cuboids of frames that people agreed on."""
     policy = AnnotationPolicy.load()
     yield from each_drive(
         context,

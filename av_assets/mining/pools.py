@@ -130,7 +130,7 @@ def evidence_of(lake: Lake, inputs: Mapping[str, Manifest], policy: MiningPolicy
                 ]
         return {clip: known[clip] for clip in clips if known[clip]}
 
-    return Evidence(_vectors(lake, inputs, policy.camera), hashes, scores, disagreement)
+    return Evidence(vectors_of(lake, inputs, policy.camera), hashes, scores, disagreement)
 
 
 def frames_of(
@@ -274,7 +274,7 @@ def _shard_of(inputs: Mapping[str, Manifest], clip: str) -> str:
     return found[0].sha256 if found else ""
 
 
-def _vectors(lake: Lake, inputs: Mapping[str, Manifest], camera: str) -> dict[str, np.ndarray]:
+def vectors_of(lake: Lake, inputs: Mapping[str, Manifest], camera: str) -> dict[str, np.ndarray]:
     """clip -> vector of the camera, by the maker that made most: vectors of two makers cannot be compared."""
     import numpy as np
 

@@ -8,6 +8,7 @@ import dagster as dg
 
 from av_assets.domain.evidence.manifest import Manifest
 from av_assets.mining import pools
+from av_assets.mining.accepted import accepted_specs
 from av_assets.policies.coverage import CoveragePolicy
 from av_assets.policies.mining import MiningPolicy, MiningSpec
 from av_assets.presentation import pictures, table
@@ -42,7 +43,7 @@ def scenario_candidates(context: dg.AssetExecutionContext, lake: Lake) -> dg.Mat
     """Workflow 8 of 36: takes the catalogue and clip vectors, gives per mining spec the clips to label next and why."""
     started, day = time.time_ns(), context.partition_key
     policy = MiningPolicy.load()
-    specs = [*policy.specs, *_gap_specs(lake)]
+    specs = [*policy.specs, *_gap_specs(lake), *accepted_specs()]
     labels = pools.automatic_labels(lake) if pools.uses_road_users(specs) else {}
     rows, training = pools.catalogue(lake, labels), pools.training_drives(lake)
     sifted = pools.sift_all(lake, specs, rows, training)

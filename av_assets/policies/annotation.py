@@ -78,6 +78,9 @@ class AnnotationPolicy(Policy):
     gold_min_frames: Annotated[int, Field(ge=1)] = Field(description="known answers before anybody is judged")
     box_tolerance_px: NotNegative = Field(description="how far a returned box may lie outside its picture")
     min_side_px: NotNegative = Field(description="returned boxes with a shorter side are no boxes")
+    facing_speed_mps: NotNegative = Field(
+        description="a pedestrian's cuboid that moves faster faces where it goes; lidar tells no front from back"
+    )
 
     @model_validator(mode="after")
     def _people_differ(self) -> AnnotationPolicy:

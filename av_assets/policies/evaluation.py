@@ -6,7 +6,7 @@ Belongs here: numbers that decide, and the numbers that define the metrics. Does
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -14,6 +14,18 @@ from av_assets.policies import Policy
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+NuscenesClass = Literal[
+    "car",
+    "truck",
+    "bus",
+    "trailer",
+    "construction_vehicle",
+    "pedestrian",
+    "motorcycle",
+    "bicycle",
+    "traffic_cone",
+    "barrier",
+]
 DEFAULT_SLICE = "default"
 
 
@@ -25,6 +37,12 @@ class SliceThresholds(BaseModel):
     min_miou: Share = Field(description="mean IoU of drivable and not drivable area")
     max_ece: Share = Field(description="expected calibration error of the detection scores")
     max_map50_loss: Share = Field(description="against the baseline, absolute")
+    min_map3d: Share | None = Field(
+        default=None, description="nuScenes mAP by centre distance; null: it decides nothing"
+    )
+    min_nds: Share | None = Field(
+        default=None, description="nuScenes detection score, 0.9 at most; null: it decides nothing"
+    )
     critical: bool = Field(
         description="a critical slice with too little data makes the whole verdict insufficient"
     )
@@ -44,6 +62,12 @@ class EvaluationPolicy(Policy):
     match_iou: Annotated[float, Field(gt=0, le=1)] = Field(
         description="overlap that makes a detection correct"
     )
+    nuscenes_classes: dict[str, NuscenesClass] = Field(
+        description="nuScenes class of each class: gives its range and the errors that it has"
+    )
+    distance_bands_m: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        min_length=1, description="outer distances of the rings in which 3D detection is told apart"
+    )
     calibration_bins: Count
     bootstrap_rounds: Count = Field(description="resamples of drives behind each confidence interval")
     bootstrap_seed: int
@@ -59,6 +83,12 @@ class EvaluationPolicy(Policy):
     def _has_a_default(self) -> Self:
         if DEFAULT_SLICE not in self.slices:
             raise ValueError(f"slices must hold an entry {DEFAULT_SLICE!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _bands_rise(self) -> Self:
+        if list(self.distance_bands_m) != sorted(set(self.distance_bands_m)):
+            raise ValueError("distance_bands_m must rise")
         return self
 
     def thresholds(self, slice_name: str) -> SliceThresholds:

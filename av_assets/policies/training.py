@@ -1,44 +1,49 @@
-"""How the perception network is built, taught and exported: the numbers of one training run.
+"""How the perception network is taught: the numbers of one training run.
 
-Belongs here: everything that changes the resulting weights, and the bounds of the export. Does not belong
-here: the loop that acts on them, the thresholds that a model must meet (`evaluation`).
+Belongs here: schedule, precision, processes, checkpoints, loading. Does not belong here: the network itself
+(`perception`), the loop that acts on these numbers, how the result is packed (`packaging`), the thresholds that a
+model must meet (`evaluation`).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+import hashlib
+import json
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from av_assets.policies import Policy
+from av_assets.policies.perception import Count, PerceptionConfig, Positive, Share
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-COARSEST_STRIDE = 32
+NotNegativeCount = Annotated[int, Field(ge=0)]
+# What may differ between a run and its resumption: it decides where and how fast, not what is learned.
+OPERATIONAL: Final = frozenset(
+    (
+        *("version", "max_seconds", "device", "compile", "distribution", "num_threads", "sanity_steps"),
+        *("hours_between_failures", "keep_checkpoints", "max_restarts", "processes", "nodes"),
+        *("loader_workers", "prefetch", "max_val_frames"),
+    )
+)
 
 
-class TrainingPolicy(Policy):
+class TrainingPolicy(PerceptionConfig):
     """One training run. Equal digest, dataset and seed on the same kind of CPU: equal weights."""
 
     name: ClassVar[str] = "training"
 
-    input_width: Count = Field(description="px, a multiple of 32; camera frames are resized to it")
-    input_height: Count = Field(description="px, a multiple of 32")
-    max_cache_mb: Annotated[int, Field(ge=0)] = Field(
-        description="decoded frames stay in memory up to this; above it they are decoded again each epoch"
-    )
-    widths: tuple[Count, Count, Count, Count, Count] = Field(
-        description="channels at strides 2, 4, 8, 16, 32"
-    )
-    feature_width: Count = Field(description="channels of the fused stride-4 feature map")
-    head_width: Count = Field(description="channels of the layer that all heads share")
-    max_detections: Count = Field(description="boxes per frame that the exported network returns")
+    # The schedule.
     epochs: Count
     max_val_frames: Count = Field(
         description="evenly spaced frames of the val split, scored after each epoch"
     )
-    batch_size: Count
+    batch_size: Count = Field(description="samples of one forward pass: a micro batch")
+    micro_batches: Count = Field(
+        description="forward passes of one step over all processes, a multiple of their number; the effective batch "
+        "is batch_size x micro_batches, and a process accumulates micro_batches / processes of them"
+    )
+    last_batch: Literal["drop", "pad"] = Field(
+        description="an epoch's last, incomplete batch: left out, or filled up with its first samples"
+    )
     learning_rate: Positive = Field(description="peak, reached after the warm-up")
     final_learning_rate_share: Share = Field(description="the cosine ends at this share of the peak")
     warmup_share: Share = Field(description="share of all steps spent in the linear warm-up")
@@ -46,38 +51,53 @@ class TrainingPolicy(Policy):
     max_gradient_norm: Positive
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(description="0 switches the moving average off")
     max_seconds: Positive = Field(description="training saves and ends when it took longer than this")
-    precision: Literal["float32", "bfloat16"] = Field(
-        description="of activations in training; weights are float32"
+    # Number formats and hardware.
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        description="of activations in training; weights are float32, float16 gradients are scaled"
     )
+    device: Literal["auto", "cpu", "cuda"] = Field(description="auto: a GPU where there is one")
+    compile: Literal["off", "inductor", "aot_eager"] = Field(description="backend of torch.compile")
     num_threads: Count = Field(description="CPU threads; another number may give other last bits")
     deterministic: bool = Field(description="only algorithms that give the same bits every time")
-    heatmap_weight: Positive
-    box_weight: Positive
-    drivable_weight: Annotated[float, Field(ge=0)]
-    gaussian_share: Positive = Field(
-        description="extent of the target peak as a share of the box (TTFNet: 0.54)"
+    # Processes.
+    processes: NotNegativeCount = Field(description="per node; 0: one per GPU of the hardware word, else one")
+    nodes: Count = Field(description="machines; more than one is a TrainJob of the cluster")
+    distribution: Literal["ddp", "fsdp"] = Field(
+        description="every process holds the network, or a shard of it"
     )
-    flip_probability: Share
-    brightness: Annotated[float, Field(ge=0, lt=1)] = Field(
-        description="frames are scaled by up to 1 +- this"
+    # What may go wrong.
+    sanity_steps: NotNegativeCount = Field(
+        description="the loss of the first batch must fall within this many steps on a copy; 0 switches it off"
     )
-    contrast: Annotated[float, Field(ge=0, lt=1)]
-    scale_jitter: Annotated[float, Field(ge=0, lt=1)] = Field(
-        description="zoom in or out by up to this share"
+    on_not_finite: Literal["stop", "skip"] = Field(
+        description="a step whose loss or gradient is not finite: end the run, or leave the step out"
     )
-    lidar_dropout: Share = Field(description="chance that a frame is taught without its lidar")
-    min_box_px: Annotated[float, Field(ge=0)] = Field(
-        description="shorter side in input pixels; smaller are ignored"
+    max_skipped_steps: NotNegativeCount = Field(description="more than this in one epoch end the run anyway")
+    # Checkpoints.
+    hours_between_failures: Positive = Field(
+        description="expected of the hardware; with the seconds of a write it gives the interval (Young 1974)"
     )
-    max_occlusion: Share = Field(description="labels hidden more than this are ignored")
-    opset: Annotated[int, Field(ge=18)]
-    parity_inputs: Annotated[int, Field(ge=1)] = Field(
-        description="seeded inputs on which torch and ONNX must agree"
-    )
-    parity_tolerance: Positive = Field(description="largest absolute difference of any raw head output")
+    keep_checkpoints: Count = Field(description="newest ones that stay, beside the best")
+    max_restarts: NotNegativeCount = Field(description="of a run whose worker vanished")
+    # Loading.
+    loader_workers: NotNegativeCount = Field(description="processes per process; 0: the process itself")
+    prefetch: Count = Field(description="batches that are made ahead")
+    on_bad_sample: Literal["raise", "skip"] = Field(description="a shard or picture that cannot be read")
+
+    @property
+    def effective_batch(self) -> int:
+        """Samples of one step."""
+        return self.batch_size * self.micro_batches
+
+    @property
+    def recipe_digest(self) -> str:
+        """Digest of what decides the weights: a checkpoint can be resumed under equal recipes only."""
+        fields = {k: v for k, v in self.model_dump(mode="json").items() if k not in OPERATIONAL}
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @model_validator(mode="after")
-    def _input_fits_the_strides(self) -> Self:
-        if self.input_width % COARSEST_STRIDE or self.input_height % COARSEST_STRIDE:
-            raise ValueError(f"input_width and input_height must be multiples of {COARSEST_STRIDE}")
+    def _formats_fit_the_processes(self) -> Self:
+        if self.precision == "float16" and self.distribution == "fsdp":
+            raise ValueError("float16 gradients cannot be scaled in shards: use bfloat16 with fsdp")
         return self

@@ -23,11 +23,11 @@ from sensors.conditions import on_new_release
     automation_condition=on_new_release,
     op_tags=EVALUATE.tags,
     pool=EVALUATE.pool,
-    code_version="2",
+    code_version="3",
     kinds={"onnx", "json"},
 )
 def eval_reports(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
-    """Workflow 16 of 36: takes model_bundles and golden_slices, gives metrics per slice and a verdict."""
+    """Workflow 16 of 36: takes model_bundles and golden_slices, gives 2D and 3D metrics per slice and a verdict."""
     started, release = time.time_ns(), context.partition_key
     inputs = {
         "model_bundles": lake.require("model_bundles", release),
@@ -74,7 +74,7 @@ def _read(lake: Lake, manifest: Manifest) -> dict[str, Any]:
 
 def _describe(lake: Lake, manifest: Manifest) -> dict[str, Any]:
     report = _read(lake, manifest)
-    columns = ("map50", "miou", "ece", "drives", "frames", "objects")
+    columns = ("map50", "miou", "ece", "map3d", "nds", "drives", "frames", "objects", "objects3d")
     rows = (
         {"slice": name, **{c: "-" if found[c] is None else str(round(found[c], 3)) for c in columns}}
         for name, found in sorted(report["slices"].items())
@@ -83,5 +83,5 @@ def _describe(lake: Lake, manifest: Manifest) -> dict[str, Any]:
         "verdict": report["verdict"]["state"],
         "slices": table(rows),
         "dataset_version": report["dataset_version"],
-        **pictures(lake, manifest, "pr_curves.png", "reliability.png", "examples.png"),
+        **pictures(lake, manifest, *(f.path for f in manifest.matching("*.png"))),
     }

@@ -1,27 +1,33 @@
 """Workflow 13: a golden dataset becomes a trained network.
 
 Training runs in a process of its own, started through Pipes, so that torch stays out of the code server and the same
-asset becomes a Kubernetes job from its hardware word.
+asset becomes a pod of its hardware word in the cluster. A worker that vanishes is tried again within the run, and goes
+on from the checkpoint that it left in the lake.
 """
 
 import json
-import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 
-from av_assets.domain.evidence.manifest import Manifest
+from av_assets.domain.errors import TransientError
+from av_assets.domain.evidence.digests import sha256_json
+from av_assets.domain.evidence.manifest import MadeFrom, Manifest
 from av_assets.policies.training import TrainingPolicy
 from av_assets.presentation import pictures
 from av_assets.production import Work, bundle_metadata, code_version, lineage, produce
+from av_assets.training.keeping import Keeping
 from partitions.releases import release_week, releases
+from resources import segments
 from resources.compute import TRAIN_MULTISENSOR
-from resources.environment import environment
 from resources.lake import Lake
+from resources.launching import gpus_of, launch, processes_for
 from sensors.conditions import on_new_release
 
 SEED = 13
+WORKER = "av_assets.training.worker"
 
 
 @dg.asset(
@@ -30,36 +36,20 @@ SEED = 13
     automation_condition=on_new_release,
     op_tags=TRAIN_MULTISENSOR.tags,
     pool=TRAIN_MULTISENSOR.pool,
-    code_version="2",
+    code_version="3",
     kinds={"pytorch", "wandb"},
 )
 def checkpoints(
-    context: dg.AssetExecutionContext, lake: Lake, pipes: dg.PipesSubprocessClient
+    context: dg.AssetExecutionContext, lake: Lake, pipes: dg.ResourceParam[dg.PipesClient]
 ) -> dg.MaterializeResult:
     """Workflow 13 of 36: takes the release's golden_slices, gives a checkpoint with everything that resume needs."""
-    started, release = time.time_ns(), context.partition_key
+    started, release, policy = time.time_ns(), context.partition_key, TrainingPolicy.load()
     golden = lake.require("golden_slices", release_week(release))
-    made_from = lineage([golden], code_version(context), [TrainingPolicy.load()])
+    made_from = lineage([golden], code_version(context), [policy])
 
     def train(work: Work) -> str:
-        dataset = work.checkout("golden_slices")
-        resume = (
-            environment().scratch
-            / "training"
-            / f"{release}-{made_from.inputs[f'golden_slices/{golden.partition}'][:12]}"
-        )
-        pipes.run(
-            command=[sys.executable, "-m", "av_assets.training.worker"],
-            context=context,
-            extras={
-                "release": release,
-                "dataset": str(dataset),
-                "out": str(work.out),
-                "state": str(resume),
-                "tracking": str(environment().home / "wandb"),
-                "seed": SEED,
-            },
-        )
+        spec = worker_spec(lake, "checkpoints", release, golden, made_from, policy, SEED)
+        work.facts.update(run_worker(context, pipes, policy, spec, work))
         return ""
 
     made = produce(lake, "checkpoints", release, made_from, {"golden_slices": golden}, train)
@@ -67,6 +57,58 @@ def checkpoints(
         metadata=bundle_metadata(made, started) | _describe(lake, made.manifest),
         data_version=dg.DataVersion(made.manifest.content),
     )
+
+
+def worker_spec(
+    lake: Lake,
+    asset: str,
+    partition: str,
+    golden: Manifest,
+    made_from: MadeFrom,
+    policy: TrainingPolicy,
+    seed: int,
+) -> dict[str, Any]:
+    """What the worker is told; its state lies among the segments of the bundle to be, so other inputs share nothing."""
+    place = {"uri": lake.uri, "endpoint": lake.endpoint}
+    attempt = sha256_json(made_from.model_dump())[:16]
+    return {
+        "release": partition,
+        "seed": seed,
+        "policy": policy.model_dump(mode="json"),
+        "dataset": {**place, "bundle": f"{golden.asset}/{golden.partition}", "digest": golden.digest},
+        "state": {**place, "key": f"{segments.ROOT}/{asset}/{partition}/training-{attempt}"},
+    }
+
+
+def run_worker(
+    context: dg.AssetExecutionContext,
+    pipes: dg.PipesClient,
+    policy: TrainingPolicy,
+    spec: Mapping[str, Any],
+    work: Work,
+) -> dict[str, float]:
+    """Train in a process or pod, collect its outputs in `work.out`; figures that differ from run to run.
+
+    Raises:
+        ModelError, DatasetError: training refused what it was given; trying again would give the same answer.
+        dagster.RetryRequested: the worker vanished; the next attempt goes on from its checkpoint.
+    """
+    keeping = Keeping.at(spec["state"])
+    processes = processes_for(policy.processes, policy.micro_batches, gpus_of(pipes, TRAIN_MULTISENSOR))
+    try:
+        with work.watch("train"):
+            launch(
+                pipes, context, TRAIN_MULTISENSOR, WORKER, [json.dumps(spec)], processes, policy.num_threads
+            )
+    except TransientError as error:
+        if refusal := keeping.refusal():
+            raise refusal from error
+        context.log.warning(f"the worker vanished: {error}")
+        raise dg.RetryRequested(max_retries=policy.max_restarts, seconds_to_wait=1) from error
+    facts = keeping.collect(work.out)
+    if facts is None:
+        raise TransientError("the worker left no results", code="no_results", file=spec["state"]["key"])
+    return {f"training/{name}": value for name, value in facts.items()}
 
 
 def _describe(lake: Lake, manifest: Manifest) -> dict[str, Any]:

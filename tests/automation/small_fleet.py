@@ -159,10 +159,12 @@ def _context(drive: Drive) -> pa.Table:
 
 
 def _labels(drive: Drive) -> dict[str, Any]:
-    labels, masks, frames = [], [], []
+    labels, masks, frames, cuboids = [], [], [], []
     for clip in range(CLIPS_EACH):
         for number, t in enumerate(times(clip)):
             key = {"clip_id": f"{drive.name}/{clip:05d}", "ref_ns": drive.start_ns + t, "camera": CAMERA}
+            solid = {name: key[name] for name in ("clip_id", "ref_ns")} | {"label_id": f"{clip}-{number}"}
+            cuboids.append({**solid, "cls": drive.cls, "x_m": 12.0, "points": 9})
             state = drive.states.get(clip * FRAMES_EACH + number, "final")
             frames.append({**key, "state": state, "stratum": "sample"})
             masks.append({**key, "mask": b"png"})
@@ -172,6 +174,7 @@ def _labels(drive: Drive) -> dict[str, Any]:
     report = {"labels": len(labels), "kappa": 0.9, "annotators": {"anna": {}, "ben": {}}}
     return {
         "labels.parquet": pa.Table.from_pylist(labels),
+        "cuboids.parquet": pa.Table.from_pylist(cuboids),
         "drivable.parquet": pa.Table.from_pylist(masks),
         "frames.parquet": pa.Table.from_pylist(frames),
         "report.json": report,

@@ -14,7 +14,7 @@ import pytest
 import shapely
 from click.testing import CliRunner
 
-from av_assets import cli_catalog
+from av_assets.cli import catalog as cli_catalog
 from av_assets.domain.catalog.schemas import CLIPS, DRIVES
 from av_assets.domain.evidence.claims import Claim
 from av_assets.domain.logs.drive_spec import SPEC_FILE, read_drive_spec

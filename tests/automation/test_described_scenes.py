@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from av_assets.cli_sequences import find
+from av_assets.cli.sequences import find
 from av_assets.domain.errors import AvError
 from av_assets.mining.described_scenes import READS, scenes, scenes_cover_every_drive_once
 from partitions.drives import drives

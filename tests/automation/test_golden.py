@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from av_assets.cli_datasets import COMMANDS
+from av_assets.cli.datasets import COMMANDS
 from av_assets.domain.datasets.splits import split_of
 from av_assets.domain.errors import DatasetError
 from av_assets.domain.models.golden import read_labels, read_spec
@@ -107,6 +107,7 @@ def test_the_asset_freezes_by_reference_and_names_its_version(lake: Lake, tmp_pa
             (shards, "clips/00000.parquet"),
             (shards, "calibration.json"),
             (labels, "labels.parquet"),
+            (labels, "cuboids.parquet"),
         ):
             assert manifest.entry(f"drives/{drive.name}/{path}").sha256 == source.entry(path).sha256
     folder = lake.checkout(manifest, tmp_path / "out")
@@ -174,7 +175,10 @@ def test_only_final_frames_are_frozen(lake: Lake, tmp_path: Path) -> None:
     folder = lake.checkout(manifest, tmp_path / "out")
     labels = pq.read_table(folder / "drives" / waiting.name / "labels.parquet")
     assert labels.num_rows == 2 * FRAMES_EACH - 2
-    assert pq.read_table(folder / "drives" / waiting.name / "drivable.parquet").num_rows == labels.num_rows
+    keys = labels.select(["clip_id", "ref_ns"]).to_pylist()
+    for name in ("drivable", "cuboids"):
+        rows = pq.read_table(folder / "drives" / waiting.name / f"{name}.parquet")
+        assert rows.select(["clip_id", "ref_ns"]).to_pylist() == keys
 
 
 def test_the_same_digest_on_another_machine_and_another_one_for_one_label(lake: Lake, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from av_assets import cli_thresholds
+from av_assets.cli import thresholds as cli_thresholds
 from av_assets.domain.errors import AvError, PolicyError
 from av_assets.domain.evidence.manifest import MadeFrom
 from av_assets.domain.labels.quality.thresholds import threshold_of

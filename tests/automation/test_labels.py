@@ -18,7 +18,7 @@ from label_bundles import FRAMES, THINGS, TOO_FAR, write_auto
 from label_scenes import DRIVE, START_NS, project, truth_tables, write_clips
 from label_work import returned
 
-from av_assets.cli_review import COMMANDS
+from av_assets.cli.review import COMMANDS
 from av_assets.domain.evidence.claims import RECORD_FILE, Claim, Record
 from av_assets.domain.labels.exchange.coco import write_coco
 from av_assets.domain.labels.exchange.returned import ReturnedBox
@@ -120,7 +120,8 @@ def test_simulated_people_label_every_frame(world: World) -> None:
     assert (report["frames"], report["states"]["final"]) == (4, 4)
     assert [row["state"] for row in world.frames()] == ["final"] * 4
     held = {f.path for f in world.lake.require("verified_labels", DRIVE).files}
-    assert held == {"labels.parquet", "drivable.parquet", "audit.parquet", "frames.parquet", "report.json"}
+    files = ("labels", "cuboids", "drivable", "audit", "frames")
+    assert held == {*(f"{name}.parquet" for name in files), "report.json"}
     shown = world.metadata("verified_labels")
     assert {"states", "annotators", "agreement", "annotator_quality", "burn_down"} <= set(shown)
     assert isinstance(shown["annotators"], dg.TableMetadataValue)
@@ -189,7 +190,7 @@ class TestCommands:
 
     @pytest.fixture
     def call(self, world: World, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr("av_assets.cli_review.open_lake", lambda: world.lake)
+        monkeypatch.setattr("av_assets.cli.review.open_lake", lambda: world.lake)
         commands = {command.name: command for command in COMMANDS}
 
         def call(name: str, *arguments: str) -> str:

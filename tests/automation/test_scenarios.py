@@ -19,7 +19,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from av_assets import cli_mining
+from av_assets.cli import mining as cli_mining
 from av_assets.domain.search.keyframe_hashes import KeyframeHash, hash_rows, write_hashes
 from av_assets.mining import pools, scenarios
 from av_assets.policies.mining import MiningPolicy

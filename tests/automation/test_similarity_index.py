@@ -220,8 +220,8 @@ def test_pictures_are_of_redacted_frames_that_passed(fleet: Fleet) -> None:
 def test_clips_are_asked_for_by_word_look_and_facts(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     from click.testing import CliRunner
 
-    from av_assets import cli_lake
-    from av_assets.cli_search import search, similar
+    from av_assets.cli import lake as cli_lake
+    from av_assets.cli.search import search, similar
 
     found = fleet.embed("d1")
     fleet.embed("d2")

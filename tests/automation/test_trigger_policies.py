@@ -20,7 +20,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from av_assets import cli_policies
+from av_assets.cli import policies as cli_policies
 from av_assets.domain.errors import AvError, EvidenceError, LogError, PolicyError
 from av_assets.domain.evidence.manifest import MadeFrom
 from av_assets.domain.triggers.versions import Version

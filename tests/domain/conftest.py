@@ -38,7 +38,13 @@ def tiny() -> TrainingPolicy:
         "learning_rate": 0.005,
         "precision": "float32",
         "num_threads": 1,
-        "parity_inputs": 200,
+        "loader_workers": 0,
+        "bev_cell_m": 1.0,
+        "bev_far_m": 24.0,
+        "bev_side_m": 12.0,
+        "bev_widths": (16, 24, 32),
+        "bev_camera_width": 8,
+        "max_objects": 16,
     }
     return TrainingPolicy.model_validate(TrainingPolicy.load().model_dump() | changes)
 
@@ -53,7 +59,9 @@ def trained(golden: Path, tiny: TrainingPolicy, tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="session")
 def bundle(trained: TrainSummary, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from av_assets.domain.packaging.export import export_bundle
+    from av_assets.policies.packaging import PackagingPolicy
 
     out_dir = tmp_path_factory.mktemp("bundle")
-    export_bundle(trained.checkpoint, out_dir)
+    policy = PackagingPolicy.load().model_copy(update={"parity_inputs": 64, "torchscript_inputs": 16})
+    export_bundle(trained.checkpoint, out_dir, policy)
     return out_dir

@@ -11,7 +11,7 @@ import sys
 from contextlib import redirect_stdout
 from typing import Any
 
-from av_assets.cli import main
+from av_assets.cli.main import main
 
 
 def run(arguments: list[str]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from tests.resources.conftest import s3_endpoint as s3_endpoint
 TIMEOUT_S = 400
 _FETCH = """
 import dagster as dg
-from av_assets.cli_lake import open_instance
+from av_assets.cli.lake import open_instance
 from av_assets.definitions import defs
 job = defs.resolve_implicit_global_asset_job_def()
 job.execute_in_process(instance=open_instance(), asset_selection=[dg.AssetKey("pretrained_models")])
@@ -31,7 +31,7 @@ job.execute_in_process(instance=open_instance(), asset_selection=[dg.AssetKey("p
 _RANGE = """
 import json, sys
 import dagster as dg
-from av_assets.cli_lake import open_instance
+from av_assets.cli.lake import open_instance
 from av_assets.definitions import defs
 drives, assets = json.loads(sys.argv[1])
 instance = open_instance()

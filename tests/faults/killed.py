@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import av_assets.definitions  # noqa: F401 - imported once, before the processes part
-from av_assets.cli import main
+from av_assets.cli.main import main
 from av_assets.domain.evidence.timing import Stopwatch
 from av_assets.domain.logs import ingest
 from av_assets.policies import Policy

@@ -42,7 +42,7 @@ def test_changed_content_under_the_same_id_is_quarantined_and_the_first_stays(
     ingest = ["backfill", drive, "--assets", "raw_logs", "--here"]
     installation.run(
         "-c",
-        "from av_assets.cli_lake import open_instance; "
+        "from av_assets.cli.lake import open_instance; "
         f"open_instance().add_dynamic_partitions('drive', ['{drive}'])",
     )
     installation.av(*ingest)

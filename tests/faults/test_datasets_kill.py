@@ -24,7 +24,7 @@ KILLED = -signal.SIGKILL
 MOMENTS = ("compute", "store", "manifest", "version", "never")
 _FREEZE = """
 import sys
-from av_assets.cli import main
+from av_assets.cli.main import main
 from resources.objects import FolderStore
 from tests.faults.killed import arm, die
 moment, words = sys.argv[1], sys.argv[2:]
@@ -36,7 +36,7 @@ main(words)
 """
 _TAG = """
 import os, signal, sys
-from av_assets.cli import main
+from av_assets.cli.main import main
 from resources.objects import FolderStore
 moment, words = sys.argv[1], sys.argv[2:]
 put, link = FolderStore.put, os.link
@@ -115,7 +115,12 @@ def test_tagging_that_is_killed_leaves_the_whole_tag_or_none(
     assert _run(tmp_path / "home", _TAG, moment, *words) == KILLED
     assert [v.tags for v in versions(lake, "golden")] == [("1.0.0",) if there else ()]
     assert (
-        _run(tmp_path / "home", "import sys; from av_assets.cli import main; main(sys.argv[2:])", "-", *words)
+        _run(
+            tmp_path / "home",
+            "import sys; from av_assets.cli.main import main; main(sys.argv[2:])",
+            "-",
+            *words,
+        )
         == 0
     )
     assert resolve(lake, "golden@1.0.0").version == version

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 
-from av_assets.cli import main
+from av_assets.cli.main import main
 from av_assets.domain.datasets.splits import split_of
 from av_assets.domain.evidence.manifest import Manifest
 from av_assets.mining.golden import golden_slices, golden_slices_leak_nothing

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 
-from av_assets.cli import main
+from av_assets.cli.main import main
 from av_assets.policies.retention import RetentionPolicy
 from resources import receipts, tombstones
 from resources.lake import Lake

@@ -27,7 +27,7 @@ def _equip(home: Path, equipped: Path, drive: Path, truth: Path) -> Installation
     made.av("land", str(drive))
     made.run(
         "-c",
-        "from av_assets.cli_lake import open_instance; "
+        "from av_assets.cli.lake import open_instance; "
         f"open_instance().add_dynamic_partitions('drive', ['{DRIVE}'])",
     )
     return made

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from av_assets.cli import main
+from av_assets.cli.main import main
 from av_assets.domain.labels.exchange.coco import write_coco
 from av_assets.domain.labels.exchange.cvat import write_cvat
 from av_assets.domain.labels.exchange.label_studio import write_label_studio

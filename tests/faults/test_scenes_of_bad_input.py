@@ -17,7 +17,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from av_assets.cli import main
+from av_assets.cli.main import main
 from av_assets.domain.simulation.roadmap import sample_map
 from av_assets.domain.simulation.samples import short_drive
 from av_assets.domain.simulation.weather_table import write_sample_weather

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from av_assets.cli_policies import COMMANDS
+from av_assets.cli.policies import COMMANDS
 from av_assets.domain.errors import AvError, EvidenceError, PolicyError
 from av_assets.domain.evidence.digests import canonical_json
 from av_assets.domain.evidence.signatures import sign

@@ -92,6 +92,7 @@ def _set(name: str, includes: str, description: str, kind: str = _PARQUET) -> di
 _FILE_SETS: Final = (
     _set("shards", "drives/*/clips/*.parquet", "synchronized, redacted sensor data, one file a clip"),
     _set("labels", "drives/*/labels.parquet", "verified boxes"),
+    _set("cuboids", "drives/*/cuboids.parquet", "cuboids of verified boxes that the lidar measured"),
     _set("drivable", "drives/*/drivable.parquet", "drivable area of labelled frames"),
     _set("calibrations", "drives/*/calibration.json", "calibration of each drive", "application/json"),
 )

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from av_assets.domain.labels.pictures import figure_of, nothing_png
-from av_assets.domain.metrics.pictures import COLOURS, _png
+from av_assets.domain.labels.pictures import nothing_png
+from av_assets.domain.metrics.pictures import COLOURS, figure_of, png_of
 
 MAX_LINES: Final = 40
 _GREY, _PALE = "#888888", "#cccccc"
@@ -42,7 +42,7 @@ def slice_counts_png(slices: Mapping[str, Mapping[str, Any]], title: str = "") -
     panels[0].set_ylim(-0.6, len(names) - 0.4)
     thin = sum(bool(s.get("thin")) for s in slices.values())
     figure.suptitle(f"{title}, {thin} too small to prove anything (hatched)", fontsize=10)
-    return _png(figure)
+    return png_of(figure)
 
 
 def _named(name: str, thin: Any) -> str:
@@ -91,7 +91,7 @@ def splits_png(splits: Mapping[str, Mapping[str, Any]], title: str = "") -> byte
     for axes in (drives, frames, objects):
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title or "splits", fontsize=10)
-    return _png(figure)
+    return png_of(figure)
 
 
 def _objects(
@@ -136,7 +136,7 @@ def diff_png(changes: Mapping[str, Mapping[str, int]], before: str = "before", a
     handles = [axes.barh(0, 0, color=colour, label=kind) for kind, colour in _KINDS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     figure.suptitle(title, fontsize=10)
-    return _png(figure)
+    return png_of(figure)
 
 
 _KINDS: Final = {"removed": COLOURS[1], "same": _PALE, "changed": COLOURS[4], "added": COLOURS[0]}

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from av_assets.domain.metrics.pictures import COLOURS, _figure, _png
+from av_assets.domain.metrics.pictures import COLOURS, figure_of, png_of
 
 Rows = Sequence[Mapping[str, Any]]
 MAX_LINES: Final = 40
@@ -26,11 +26,6 @@ _STATE_COLOURS: Final = dict(
 )
 
 
-def figure_of(width_in: float, height_in: float) -> Any:
-    """An empty figure of 100 dots per inch."""
-    return _figure(width_in, height_in)
-
-
 def nothing_png(title: str, says: str) -> bytes:
     """A picture that says in words what is missing."""
     figure = figure_of(9.0, 1.6)
@@ -38,7 +33,7 @@ def nothing_png(title: str, says: str) -> bytes:
     axes.set_axis_off()
     axes.text(0.5, 0.5, says, ha="center", va="center", fontsize=11, color="#555555", wrap=True)
     figure.suptitle(title, fontsize=10)
-    return _png(figure)
+    return png_of(figure)
 
 
 def confusion_png(matrix: npt.ArrayLike, classes: Sequence[str], title: str = "") -> bytes:
@@ -62,7 +57,7 @@ def confusion_png(matrix: npt.ArrayLike, classes: Sequence[str], title: str = ""
     axes.set(xlabel="labeller says", ylabel="people say")
     axes.set_title(f"{title}, {counts.sum():.0f} boxes", fontsize=10)
     figure.colorbar(drawn, ax=axes, label="share of the row")
-    return _png(figure)
+    return png_of(figure)
 
 
 def agreement_png(
@@ -98,7 +93,7 @@ def agreement_png(
     notes = [f"the {MAX_LINES} lowest of {len(known)}"] * (len(known) > MAX_LINES)
     notes += [f"not defined: {len(missing)}"] * bool(missing)
     axes.set_title(", ".join([measure, *notes]), fontsize=10, pad=16)
-    return _png(figure)
+    return png_of(figure)
 
 
 def annotators_png(people: Mapping[str, Mapping[str, Any]]) -> bytes:
@@ -133,7 +128,7 @@ def annotators_png(people: Mapping[str, Mapping[str, Any]]) -> bytes:
     right.margins(x=0.2)
     _legend_of_people(figure)
     figure.suptitle(f"{len(people)} annotators", fontsize=10)
-    return _png(figure)
+    return png_of(figure)
 
 
 def _interval(axes: Any, place: int, who: Mapping[str, Any]) -> None:
@@ -198,7 +193,7 @@ def burn_down_png(rows: Rows, budget_minutes: float | None = None) -> bytes:
     figure.suptitle(
         f"{len(done)} of {len(rows)} frames final, {spent:.0f} minutes of people spent", fontsize=10
     )
-    return _png(figure)
+    return png_of(figure)
 
 
 def _outlook(axes: Any, minutes: npt.NDArray[np.float64], left: npt.NDArray[np.int64], done: int) -> float:
@@ -246,7 +241,7 @@ def thresholds_png(curves: Mapping[str, Mapping[str, Any]]) -> bytes:
         _threshold(axes, name, curves[name])
     more = f", {len(curves) - len(names)} more not shown" if len(curves) > len(names) else ""
     figure.suptitle("precision as the threshold falls; band: down to its lower bound" + more, fontsize=10)
-    return _png(figure)
+    return png_of(figure)
 
 
 def _threshold(axes: Any, name: str, curve: Mapping[str, Any]) -> None:

@@ -13,9 +13,9 @@ from typing import Any, Final
 import numpy as np
 
 from av_assets.domain.errors import RedactionError
-from av_assets.domain.labels.pictures import figure_of, nothing_png
+from av_assets.domain.labels.pictures import nothing_png
 from av_assets.domain.labels.quality.confusion import unmatched
-from av_assets.domain.metrics.pictures import _png
+from av_assets.domain.metrics.pictures import figure_of, png_of
 from av_assets.domain.privacy.frames import RedactedFrame
 from av_assets.domain.search.pictures import _few_colours
 from av_assets.domain.viewing.overlay import COLOURS, OTHER
@@ -74,7 +74,7 @@ def overlay_sheet(frames: Sequence[LabelledFrame], columns: int = 2, title: str 
     everything = [row for _, _, rows in shown for row in rows]
     _legend_of_classes(figure, everything)
     figure.suptitle(title or f"{len(everything)} labels in {len(shown)} frames", fontsize=10)
-    return _few_colours(_png(figure))
+    return _few_colours(png_of(figure))
 
 
 def before_after_sheet(frames: Sequence[ComparedFrame], title: str = "") -> bytes:
@@ -106,7 +106,7 @@ def before_after_sheet(frames: Sequence[ComparedFrame], title: str = "") -> byte
         counts["removed"] += len(gone)
     _legend(figure, [(colour, f"{says}: {counts[status]}") for status, (colour, says) in STATUS.items()])
     figure.suptitle(title or f"what people changed in {len(shown)} frames", fontsize=10)
-    return _few_colours(_png(figure))
+    return _few_colours(png_of(figure))
 
 
 def birds_eye_png(cuboids: Rows, tracks: Rows = (), panels: int = 4, title: str = "") -> bytes:
@@ -136,7 +136,7 @@ def birds_eye_png(cuboids: Rows, tracks: Rows = (), panels: int = 4, title: str 
     _legend_of_classes(upper, cuboids)
     says = f"{len(cuboids)} cuboids in {len(times)} frames, from above; lines: way of one second"
     figure.suptitle(title or says, fontsize=10)
-    return _png(figure)
+    return png_of(figure)
 
 
 def _show(axes: Any, frame: RedactedFrame, caption: str) -> None:

@@ -18,17 +18,16 @@ from pydantic import BaseModel, ConfigDict
 from av_assets.domain.errors import ModelError
 from av_assets.domain.evidence.digests import canonical_json
 from av_assets.domain.evidence.timing import Stopwatch
-from av_assets.domain.metrics import pictures
 from av_assets.domain.metrics.calibration import reliability_bins
-from av_assets.domain.metrics.matching import Matches, match, precision_recall
-from av_assets.domain.metrics.predictions import outcome_of, predictions, split_scenes
-from av_assets.domain.metrics.slices import Outcome, SliceReport, slice_report
+from av_assets.domain.metrics.matching import Matches, match
+from av_assets.domain.metrics.predictions import answers, outcome_of, predictions, split_scenes
+from av_assets.domain.metrics.report_pictures import report_pictures
+from av_assets.domain.metrics.slices import SliceReport, slice_report
 from av_assets.domain.metrics.verdict import Verdict, judge
-from av_assets.domain.models.golden import GoldenSpec, Scene, dataset_digest, read_spec
+from av_assets.domain.models.golden import Scene, dataset_digest, read_spec
 from av_assets.domain.models.runtime import OnnxPerception
 from av_assets.policies.evaluation import EvaluationPolicy
 
-NUM_EXAMPLES: Final = 9
 ALL: Final = "all"
 
 
@@ -36,7 +35,7 @@ class EvalReport(BaseModel):
     """report.json: what was measured on what, and the verdict. `reliability` are the bins of slice "all"."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    schema_version: int = 1
+    schema_version: int = 2
     model_sha256: str
     dataset_digest: str
     dataset_version: str
@@ -57,7 +56,7 @@ def evaluate_bundle(
     baseline: EvalReport | None = None,
     now: Callable[[], float] = time.perf_counter,
 ) -> EvalReport:
-    """Write report.json, predictions.parquet, latency.json and three pictures into `out_dir`.
+    """Write report.json, predictions.parquet, latency.json and pictures into `out_dir`.
 
     Predictions that an earlier call left in `out_dir` for the same model and dataset are used again.
 
@@ -92,7 +91,8 @@ def evaluate_bundle(
         )
     with watch("write"):
         (out_dir / "report.json").write_bytes(canonical_json(report.model_dump(mode="json")))
-        for name, png in _pictures(report, matches, outcome, golden_dir, spec, policy).items():
+        shown = report_pictures(slices[ALL], report.reliability, matches, outcome, golden_dir, spec, policy)
+        for name, png in shown.items():
             (out_dir / name).write_bytes(png)
     latency = measure_latency(model, next(split_scenes(golden_dir, spec)), policy, now)
     (out_dir / "latency.json").write_bytes(canonical_json(latency))
@@ -113,45 +113,14 @@ def _comparable(baseline: EvalReport | None, digest: str) -> tuple[Mapping[str, 
     return baseline.slices, ""
 
 
-def _pictures(
-    report: EvalReport,
-    matches: Matches,
-    outcome: Outcome,
-    golden_dir: Path,
-    spec: GoldenSpec,
-    policy: EvaluationPolicy,
-) -> dict[str, bytes]:
-    whole = report.slices[ALL]
-    curves = {
-        name: (*precision_recall(matches, index), whole.ap50_by_class[name])
-        for index, name in enumerate(spec.classes)
-    }
-    wanted = set(np.linspace(0, len(outcome.drives) - 1, NUM_EXAMPLES).round().astype(int).tolist())
-    scenes = enumerate(split_scenes(golden_dir, spec))
-    examples = [_example(i, scene, outcome, policy) for i, scene in scenes if i in wanted]
-    return {
-        "pr_curves.png": pictures.pr_curves(curves),
-        "reliability.png": pictures.reliability_diagram(report.reliability, whole.ece),
-        "examples.png": pictures.example_sheet(examples, spec.classes),
-    }
-
-
-def _example(index: int, scene: Scene, outcome: Outcome, policy: EvaluationPolicy) -> pictures.Example:
-    found = outcome.found.where(
-        (outcome.found.frame == index) & (outcome.found.score >= policy.display_score)
-    )
-    truth = outcome.truth.where((outcome.truth.frame == index) & ~outcome.ignore)
-    return pictures.Example(scene.frame, f"{scene.drive} {scene.labels.ref_ns}", truth, found)
-
-
 def measure_latency(
     model: OnnxPerception, scene: Scene, policy: EvaluationPolicy, now: Callable[[], float]
 ) -> dict[str, Any]:
-    """Milliseconds from encoded frame and points to detections, one frame at a time, on this host."""
+    """Milliseconds from encoded frame, points and tracks to detections, one frame at a time, on this host."""
     times_ms = []
     for run in range(policy.latency_warmup + policy.latency_runs):
         started = now()
-        model.predict([scene.frame], [scene.points_ego], scene.view)
+        answers(model, [scene])
         if run >= policy.latency_warmup:
             times_ms.append((now() - started) * 1e3)
     p50, p95, p99 = (float(v) for v in np.percentile(times_ms, [50, 95, 99]))

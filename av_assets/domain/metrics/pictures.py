@@ -28,7 +28,8 @@ COLOURS: Final = (
 )  # Okabe and Ito, colour-blind safe
 
 
-def _figure(width_in: float, height_in: float) -> Any:
+def figure_of(width_in: float, height_in: float) -> Any:
+    """An empty figure of 100 dots per inch."""
     # Figure without pyplot: no global state, no backend, safe in threads.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -38,7 +39,8 @@ def _figure(width_in: float, height_in: float) -> Any:
     return figure
 
 
-def _png(figure: Any) -> bytes:
+def png_of(figure: Any) -> bytes:
+    """Its bytes, without the version of who drew it."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
@@ -46,7 +48,7 @@ def _png(figure: Any) -> bytes:
 
 def training_curves(history: Sequence[Mapping[str, Any]]) -> bytes:
     """Loss parts and val mAP50 over epochs."""
-    figure = _figure(9, 3.5)
+    figure = figure_of(9, 3.5)
     left, right = figure.subplots(1, 2)
     epochs = [row["epoch"] + 1 for row in history]
     for name, colour in zip(("loss", "heatmap", "box", "drivable"), COLOURS, strict=False):
@@ -60,12 +62,12 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> bytes:
     right.set(xlabel="epoch", ylabel="val mAP50", ylim=(0, 1))
     if history:
         left.legend()
-    return _png(figure)
+    return png_of(figure)
 
 
 def pr_curves(curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64], float | None]]) -> bytes:
     """Precision over recall at IoU 0.5: class name -> (recall, precision, AP50)."""
-    figure = _figure(5, 4)
+    figure = figure_of(5, 4)
     axes = figure.subplots()
     for (name, (recall, precision, ap)), colour in zip(curves.items(), COLOURS * 9, strict=False):
         label = f"{name} (no objects)" if ap is None else f"{name}, AP50 {ap:.3f}"
@@ -74,12 +76,12 @@ def pr_curves(curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     if curves:
         axes.legend(loc="lower left")
-    return _png(figure)
+    return png_of(figure)
 
 
 def reliability_diagram(bins: Sequence[Mapping[str, Any]], ece: float | None) -> bytes:
     """Share of correct detections over their score; bins as `calibration.reliability_bins` gives them."""
-    figure = _figure(5, 4)
+    figure = figure_of(5, 4)
     axes = figure.subplots()
     filled = [b for b in bins if b["count"]]
     width = 1 / max(1, len(bins))
@@ -90,7 +92,7 @@ def reliability_diagram(bins: Sequence[Mapping[str, Any]], ece: float | None) ->
     axes.plot([0, 1], [0, 1], "--", color="#555555")
     title = "no detections" if ece is None else f"expected calibration error {ece:.3f}"
     axes.set(xlabel="score", ylabel="share correct", xlim=(0, 1), ylim=(0, 1), title=title)
-    return _png(figure)
+    return png_of(figure)
 
 
 @dataclass(frozen=True)
@@ -110,14 +112,14 @@ def example_sheet(examples: Sequence[Example], classes: Sequence[str], columns: 
         RedactionError: a picture that is not a RedactedFrame.
     """
     rows = max(1, -(-len(examples) // columns))
-    figure = _figure(4.2 * columns, 2.8 * rows)
+    figure = figure_of(4.2 * columns, 2.8 * rows)
     for axes, example in zip(
         figure.subplots(rows, columns, squeeze=False).flat, [*examples, *[None] * 99], strict=False
     ):
         axes.set_axis_off()
         if example is not None:
             _draw_example(axes, example, classes)
-    return _png(figure)
+    return png_of(figure)
 
 
 def _draw_example(axes: Any, example: Example, classes: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ belong here: metrics.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -18,9 +18,20 @@ import pyarrow.parquet as pq
 from av_assets.domain.errors import DatasetError
 from av_assets.domain.evidence.timing import Stopwatch
 from av_assets.domain.metrics.boxes import Boxes
+from av_assets.domain.metrics.boxes3d import WIDTH, Boxes3d
+from av_assets.domain.metrics.judged3d import Frame3d, judged
+from av_assets.domain.metrics.nuscenes import rules_of
 from av_assets.domain.metrics.segmentation import pixel_counts
 from av_assets.domain.metrics.slices import Outcome
-from av_assets.domain.models.golden import GoldenSpec, Labels, Scene, read_labels, read_scenes
+from av_assets.domain.models.golden import (
+    GoldenSpec,
+    Labels,
+    Scene,
+    read_cuboids,
+    read_labels,
+    read_scenes,
+    read_view,
+)
 from av_assets.domain.models.runtime import Detections, OnnxPerception
 from av_assets.policies.evaluation import EvaluationPolicy
 
@@ -32,6 +43,10 @@ SCHEMA: Final = pa.schema(
         pa.field("boxes", pa.list_(pa.float32())),  # x1 y1 x2 y2 of all boxes, camera px
         pa.field("scores", pa.list_(pa.float32())),
         pa.field("classes", pa.list_(pa.int64())),
+        # x y z l w h yaw vx vy of all cuboids, ego frame; null where the network has no 3D head
+        pa.field("boxes3d", pa.list_(pa.float32())),
+        pa.field("scores3d", pa.list_(pa.float32())),
+        pa.field("classes3d", pa.list_(pa.int64())),
         pa.field("pixels", pa.list_(pa.int64())),  # tn fp fn tp of the drivable area; null where not labelled
     ]
 )
@@ -75,12 +90,19 @@ def _predict(model: OnnxPerception, scenes: tuple[Scene, ...]) -> list[dict[str,
     rows = []
     for drive in dict.fromkeys(s.drive for s in scenes):
         part = [s for s in scenes if s.drive == drive]
-        found = model.predict([s.frame for s in part], [s.points_ego for s in part], part[0].view)
-        rows += [_row(scene, detections) for scene, detections in zip(part, found, strict=True)]
+        found = answers(model, part)
+        solid = "boxes3d" in model.outputs
+        rows += [_row(scene, detections, solid) for scene, detections in zip(part, found, strict=True)]
     return rows
 
 
-def _row(scene: Scene, found: Detections) -> dict[str, Any]:
+def answers(model: OnnxPerception, scenes: Sequence[Scene]) -> list[Detections]:
+    """What the model says to scenes of one drive, with all of their sensors."""
+    frames, points = [s.frame for s in scenes], [s.points_ego for s in scenes]
+    return model.predict(frames, points, scenes[0].view, [s.tracks for s in scenes])
+
+
+def _row(scene: Scene, found: Detections, solid: bool) -> dict[str, Any]:
     mask = scene.drivable()
     return {
         "drive": scene.drive,
@@ -88,7 +110,10 @@ def _row(scene: Scene, found: Detections) -> dict[str, Any]:
         "boxes": found.boxes.ravel(),
         "scores": found.scores,
         "classes": found.classes,
-        "pixels": None if mask is None else pixel_counts(mask, found.drivable),
+        "boxes3d": found.boxes3d.ravel() if solid else None,
+        "scores3d": found.scores3d if solid else None,
+        "classes3d": found.classes3d if solid else None,
+        "pixels": pixel_counts(mask, found.drivable) if mask is not None and found.drivable.size else None,
     }
 
 
@@ -97,6 +122,7 @@ def outcome_of(table: pa.Table, root: Path, spec: GoldenSpec, policy: Evaluation
     labels = {
         (drive, item.ref_ns): item for drive in spec.drives("test") for item in read_labels(root, drive, spec)
     }
+    solid = _Solids(root, spec, policy)
     truth, found, ignore, drives, clips, pixels = [], [], [], [], [], []
     for index, row in enumerate(table.to_pylist()):
         item = labels[row["drive"], row["ref_ns"]]
@@ -107,6 +133,8 @@ def outcome_of(table: pa.Table, root: Path, spec: GoldenSpec, policy: Evaluation
         drives.append(row["drive"])
         clips.append(item.clip_id)
         pixels.append(row["pixels"] or [0, 0, 0, 0])
+        solid.add(row, item)
+    truth3d, found3d = solid.judged()
     return Outcome(
         drives=tuple(drives),
         clips=tuple(clips),
@@ -114,7 +142,36 @@ def outcome_of(table: pa.Table, root: Path, spec: GoldenSpec, policy: Evaluation
         ignore=np.concatenate(ignore),
         found=Boxes.concat(found),
         pixels=np.array(pixels, np.int64),
+        stamps=tuple(table["ref_ns"].to_pylist()),
+        truth3d=truth3d,
+        found3d=found3d,
     )
+
+
+class _Solids:
+    """Frames with 3D truth, one after the other, with what was found in them."""
+
+    def __init__(self, root: Path, spec: GoldenSpec, policy: EvaluationPolicy) -> None:
+        self._spec, self._policy, self._frames = spec, policy, list[Frame3d | None]()
+        drives = spec.drives("test")
+        self._cuboids = {drive: read_cuboids(root, drive, spec) for drive in drives}
+        self._views = {drive: read_view(root, drive, spec) for drive in drives}
+
+    def add(self, row: dict[str, Any], item: Labels) -> None:
+        cuboids = self._cuboids[row["drive"]].get((item.clip_id, item.ref_ns))
+        if cuboids is None or row["boxes3d"] is None:
+            self._frames.append(None)
+            return
+        boxes = np.array(row["boxes3d"], np.float32).reshape(-1, WIDTH)
+        scores, classes = np.array(row["scores3d"], np.float32), np.array(row["classes3d"], np.int64)
+        kept = scores >= self._policy.score_floor
+        view = self._views[row["drive"]]
+        self._frames.append(Frame3d(cuboids, item, view, boxes[kept], scores[kept], classes[kept]))
+
+    def judged(self) -> tuple[Boxes3d, Boxes3d] | tuple[None, None]:
+        if all(frame is None for frame in self._frames):
+            return None, None
+        return judged(self._frames, rules_of(self._spec.classes, self._policy.nuscenes_classes))
 
 
 def _ignored(item: Labels, policy: EvaluationPolicy) -> np.ndarray:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from av_assets.domain.metrics import calibration
 from av_assets.domain.metrics.boxes import Boxes
+from av_assets.domain.metrics.boxes3d import Boxes3d
 from av_assets.domain.metrics.detection import detection_scores
 from av_assets.domain.metrics.matching import Matches, average_precision, match
 from av_assets.domain.metrics.segmentation import segmentation_scores
+from av_assets.domain.metrics.slices3d import Scores3d, scores3d
 from av_assets.policies.evaluation import EvaluationPolicy
 
 
@@ -29,6 +30,8 @@ class Outcome:
         drives, clips: of each frame; the position is the frame id that boxes carry.
         truth, ignore: objects, and whether each counts (False) or is ignored (True).
         pixels: (frames, 4) counts of the drivable area; rows of zeros where it is not labelled.
+        stamps: ref_ns of each frame.
+        truth3d, found3d: cuboids that count; None where there is no 3D truth, or the model has no 3D head.
     """
 
     drives: tuple[str, ...]
@@ -37,6 +40,9 @@ class Outcome:
     ignore: NDArray[np.bool_]
     found: Boxes
     pixels: NDArray[np.int64]
+    stamps: tuple[int, ...] = ()
+    truth3d: Boxes3d | None = None
+    found3d: Boxes3d | None = None
 
     def frames_of(self, names: Sequence[str]) -> NDArray[np.int64]:
         """Frame ids of a slice whose names are drives or clips."""
@@ -45,12 +51,10 @@ class Outcome:
         return np.array([i for i, (d, c) in enumerate(pairs) if d in wanted or c in wanted], np.int64)
 
 
-class SliceReport(BaseModel):
-    """One slice. Numbers are None where nothing can be said; `map50_interval` is a 95 % interval over drives,
-    None
-    with fewer than two."""
+class SliceReport(Scores3d):
+    """One slice. Numbers are None where nothing can be said; `map50_interval` is a 95 % interval over drives, None with
+    fewer than two."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     drives: int
     frames: int
     objects: int
@@ -102,7 +106,17 @@ def slice_report(
         ece=calibration.calibration_error(score, correct, policy.calibration_bins),
         adaptive_ece=calibration.adaptive_calibration_error(score, correct, policy.calibration_bins),
         brier=calibration.brier_score(score, correct),
+        **dict(_scores3d(outcome, frames, classes, policy)),
     )
+
+
+def _scores3d(
+    outcome: Outcome, frames: NDArray[np.int64], classes: Sequence[str], policy: EvaluationPolicy
+) -> Scores3d:
+    if outcome.truth3d is None or outcome.found3d is None:
+        return Scores3d()
+    truth, found = (b.where(np.isin(b.frame, frames)) for b in (outcome.truth3d, outcome.found3d))
+    return scores3d(truth, found, outcome.drives, classes, policy)
 
 
 def map50_interval(

@@ -81,6 +81,8 @@ def _judge_slice(
         ("miou", report.miou, limits.min_miou, 1),
         ("ece", report.ece, limits.max_ece, -1),
     ]
+    gates3d = (("map3d", report.map3d, limits.min_map3d), ("nds", report.nds, limits.min_nds))
+    checks += [(what, value, limit, 1) for what, value, limit in gates3d if limit is not None]
     if baseline is not None and baseline.map50 is not None:
         checks.append(("map50 against baseline", report.map50, baseline.map50 - limits.max_map50_loss, 1))
     broken = [

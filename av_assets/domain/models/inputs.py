@@ -1,21 +1,36 @@
-"""What the network sees: one uint8 picture of five planes, made the same way in training and on the vehicle.
+"""What the network sees, made the same way in training and on the vehicle.
 
-Planes: red, green, blue, inverse depth and height of lidar points that fall on the pixel (0 where there is
-none).
-Belongs here: from sensor data to that picture. Does not belong here: reading files, augmentation, weights.
+picture     red, green, blue, and inverse depth and height of lidar points that fall on the pixel (0 where there is
+            none); a network of the variant "camera" takes the first three
+bev         planes of lidar and radar on the ground grid (`grid`)
+projection  from metres in the ego frame to pixels of that picture, which tells where camera features belong on the grid
+Belongs here: from sensor data to these arrays. Does not belong here: reading files, augmentation, weights.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from av_assets.domain.errors import ModelError
+from av_assets.domain.models.grid import (
+    LIDAR_GRID_PLANES,
+    RADAR_GRID_PLANES,
+    Grid,
+    lidar_raster,
+    radar_raster,
+    track_rows,
+)
+
+if TYPE_CHECKING:
+    from av_assets.policies.perception import PerceptionConfig
 
 PLANES: Final = ("red", "green", "blue", "inverse_depth", "height")
+COLOURS: Final = 3
 NEAREST_M: Final = 4.0  # full scale of the inverse depth plane
 LOWEST_M, HIGHEST_M = -1.0, 4.0  # height above ground that the height plane spans
 # A lidar return is far smaller than the gap to its neighbours; drawn as a plus it survives the first stride.
@@ -57,10 +72,12 @@ def project(
         (N, 2) pixels and (N,) depth along the optical axis in metres; pixels are meaningful where depth > 0.
     """
     camera_SE3_ego = np.linalg.inv(view.ego_SE3_camera)  # noqa: N806
-    xyz = points_ego[:, :3].astype(np.float64) @ camera_SE3_ego[:3, :3].T + camera_SE3_ego[:3, 3]
-    depth_m = xyz[:, 2]
-    uvw = xyz @ view.K.T
-    return uvw[:, :2] / np.where(np.abs(depth_m) < 1e-6, 1e-6, depth_m)[:, None], depth_m
+    # Points that are not numbers give pixels that are none.
+    with np.errstate(invalid="ignore"):
+        xyz = points_ego[:, :3].astype(np.float64) @ camera_SE3_ego[:3, :3].T + camera_SE3_ego[:3, 3]
+        depth_m = xyz[:, 2]
+        uvw = xyz @ view.K.T
+        return uvw[:, :2] / np.where(np.abs(depth_m) < 1e-6, 1e-6, depth_m)[:, None], depth_m
 
 
 def lidar_planes(
@@ -89,24 +106,121 @@ def prepare(
     view: CameraView | None,
     width: int,
     height: int,
+    planes: int = len(PLANES),
 ) -> NDArray[np.uint8]:
-    """(height, width, 5) uint8 input picture; the lidar planes stay 0 without points or calibration.
+    """(height, width, planes) uint8 input picture; the lidar planes stay 0 without points or calibration.
 
     Args:
         pixels: (H, W, 3) uint8 RGB, any size.
         points_ego: (N, >=3) metres in the ego frame, or None.
+        planes: 5, or 3 for colours alone.
 
     Raises:
         ModelError: pixels are not an RGB picture.
     """
     import cv2
 
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
         raise ModelError(
             f"expected (H, W, 3) uint8 pixels, got {pixels.shape} {pixels.dtype}", code="wrong_input_shape"
         )
-    picture = np.zeros((height, width, len(PLANES)), np.uint8)
-    picture[..., :3] = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-    if points_ego is not None and view is not None and len(points_ego):
-        picture[..., 3:] = lidar_planes(points_ego, view, width, height)
+    picture = np.zeros((height, width, planes), np.uint8)
+    picture[..., :COLOURS] = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    if planes > COLOURS and points_ego is not None and view is not None and len(points_ego):
+        picture[..., COLOURS:] = lidar_planes(points_ego, view, width, height)
     return picture
+
+
+def projection_matrix(view: CameraView | None, width: int, height: int) -> NDArray[np.float32]:
+    """(3, 4): (x, y, z, 1) in the ego frame -> (u w, v w, w), u and v in pixels of the width x height input picture.
+
+    w is the depth along the optical axis in metres. All zero without a view, which lets nothing be seen.
+    """
+    if view is None:
+        return np.zeros((3, 4), np.float32)
+    to_input = np.diag([width / view.width, height / view.height, 1.0])
+    return np.asarray(to_input @ view.K @ np.linalg.inv(view.ego_SE3_camera)[:3], np.float32)
+
+
+@dataclass(frozen=True)
+class InputLayout:
+    """Which arrays a network takes, and their sizes. `grid` is None for one that answers in the picture alone."""
+
+    width: int
+    height: int
+    lidar: bool
+    radar: bool
+    grid: Grid | None
+
+    @classmethod
+    def of(cls, config: PerceptionConfig) -> Self:
+        grid = Grid.of(config) if "boxes3d" in config.tasks else None
+        lidar, radar = config.variant != "camera", config.variant == "camera_lidar_radar"
+        return cls(config.input_width, config.input_height, lidar, radar, grid)
+
+    @classmethod
+    def from_description(cls, described: Mapping[str, Any]) -> Self:
+        """What `describe` wrote."""
+        grid = described["grid"]
+        return cls(**{**described, "grid": None if grid is None else Grid(**grid)})
+
+    def describe(self) -> dict[str, Any]:
+        grid = None if self.grid is None else self.grid.describe()
+        return {
+            "width": self.width, "height": self.height, "lidar": self.lidar, "radar": self.radar, "grid": grid,
+        }  # fmt: skip
+
+    @property
+    def planes(self) -> tuple[str, ...]:
+        return PLANES if self.lidar else PLANES[:COLOURS]
+
+    @property
+    def grid_planes(self) -> tuple[str, ...]:
+        return (LIDAR_GRID_PLANES if self.lidar else ()) + (RADAR_GRID_PLANES if self.radar else ())
+
+    @property
+    def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Type and shape without the batch axis of each input, in the order of the network's arguments."""
+        found: dict[str, tuple[str, tuple[int, ...]]] = {
+            "picture": ("uint8", (len(self.planes), self.height, self.width))
+        }
+        if self.grid is not None and self.grid_planes:
+            found["bev"] = ("uint8", (len(self.grid_planes), self.grid.rows, self.grid.columns))
+        if self.grid is not None:
+            found["projection"] = ("float32", (3, 4))
+        return found
+
+
+def network_inputs(
+    layout: InputLayout,
+    pixels: NDArray[np.uint8],
+    points_ego: NDArray[np.floating] | None,
+    view: CameraView | None,
+    tracks: NDArray[Any] | None = None,
+) -> dict[str, NDArray[Any]]:
+    """All arrays of one frame, without the batch axis, as `InputLayout.shapes` says.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB, any size. points_ego: (n, >=3) metres, ego frame. tracks: see `track_rows`.
+
+    Raises:
+        ModelError: pixels are not an RGB picture.
+    """
+    picture = prepare(pixels, points_ego, view, layout.width, layout.height, len(layout.planes))
+    found: dict[str, NDArray[Any]] = {"picture": np.ascontiguousarray(picture.transpose(2, 0, 1))}
+    if layout.grid is not None:
+        if layout.grid_planes:
+            found["bev"] = grid_planes(layout, layout.grid, points_ego, track_rows(tracks))
+        found["projection"] = projection_matrix(view, layout.width, layout.height)
+    return found
+
+
+def grid_planes(
+    layout: InputLayout,
+    grid: Grid,
+    points_ego: NDArray[np.floating] | None,
+    tracks: NDArray[np.floating] | None,
+) -> NDArray[np.uint8]:
+    """(P, rows, columns) uint8: what the variant's sensors show on the ground."""
+    planes = [lidar_raster(points_ego, grid)] if layout.lidar else []
+    return np.concatenate([*planes, radar_raster(tracks, grid)] if layout.radar else planes)

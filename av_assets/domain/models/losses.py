@@ -1,17 +1,20 @@
 """How wrong the heads are.
 
-Belongs here: the losses of the three heads. Does not belong here: weights between drives, schedules, metrics.
+All in float32, with shapes that do not depend on the data. A head that the batch has no truth for adds nothing.
+Belongs here: the losses of all heads. Does not belong here: weights between drives, schedules, metrics.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from torch.nn import functional as nnf
 
-from av_assets.domain.models.dataset import Batch
+from av_assets.domain.models.layers import gather_cells
 from av_assets.domain.models.network import Heads, boxes_of
-from av_assets.policies.training import TrainingPolicy
+from av_assets.policies.perception import PerceptionConfig
 
 
 def heatmap_loss(logits: Tensor, target: Tensor, care: Tensor) -> Tensor:
@@ -25,17 +28,13 @@ def heatmap_loss(logits: Tensor, target: Tensor, care: Tensor) -> Tensor:
 
 def box_loss(raw: Tensor, distances: Tensor, weight: Tensor) -> Tensor:
     """1 - GIoU (Rezatofighi et al. 2019) at weighted cells; predicted and true box share the cell centre."""
-    at = weight > 0
-    if not bool(at.any()):
-        return raw.sum() * 0
-    predicted = boxes_of(raw).permute(0, 2, 3, 1)[at]
-    truth = boxes_of_distances(distances).permute(0, 2, 3, 1)[at]
+    predicted, truth = boxes_of(raw), boxes_of_distances(distances)
     low, high = torch.minimum(predicted, truth), torch.maximum(predicted, truth)
     inner = (low[:, 2:] - high[:, :2]).clamp(min=0).prod(1)
     hull = (high[:, 2:] - low[:, :2]).prod(1)
     union = _area(predicted) + _area(truth) - inner
     giou = inner / union.clamp(min=1e-6) - (hull - union) / hull.clamp(min=1e-6)
-    return ((1 - giou) * weight[at]).sum() / weight.sum()
+    return ((1 - giou) * weight).sum() / weight.sum().clamp(min=1e-6)
 
 
 def boxes_of_distances(distances: Tensor) -> Tensor:
@@ -55,12 +54,41 @@ def drivable_loss(logits: Tensor, share: Tensor, known: Tensor) -> Tensor:
     return loss.sum() / (known.sum() * logits[0].numel()).clamp(min=1)
 
 
-def total_loss(heads: Heads, batch: Batch, policy: TrainingPolicy) -> tuple[Tensor, dict[str, float]]:
-    """Weighted sum to descend on, and its parts for the history."""
+def cuboid_loss(values: Tensor, cell: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """L1 per cuboid at the cells of the true centres (CenterPoint).
+
+    Args:
+        values: (N, 10, rows, columns). cell: (N, M). truth, weight: (N, M, 10); weight 0 where there is no truth.
+    """
+    off = (gather_cells(values, cell) - truth).abs() * weight
+    return off.sum() / weight.amax(2).sum().clamp(min=1)
+
+
+def total_loss(
+    heads: Heads, batch: Mapping[str, Tensor], config: PerceptionConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Weighted sum to descend on, and its parts, detached, for the history.
+
+    Args:
+        batch: as `examples.MakeExample` names it.
+    """
+    with torch.autocast(heads.heatmap.device.type, enabled=False):
+        parts = _parts(heads, batch, config)
+    total = torch.stack(list(parts.values())).sum()
+    return total, {name: loss.detach() for name, loss in parts.items()}
+
+
+def _parts(heads: Heads, batch: Mapping[str, Tensor], config: PerceptionConfig) -> dict[str, Tensor]:
     parts = {
-        "heatmap": heatmap_loss(heads.heatmap, batch.heatmap, batch.care) * policy.heatmap_weight,
-        "box": box_loss(heads.distances, batch.distances, batch.weight) * policy.box_weight,
-        "drivable": drivable_loss(heads.drivable, batch.drivable, batch.drivable_known)
-        * policy.drivable_weight,
+        "heatmap": heatmap_loss(heads.heatmap, batch["heatmap"], batch["care"]) * config.heatmap_weight,
+        "box": box_loss(heads.distances, batch["distances"], batch["weight"]) * config.box_weight,
     }
-    return sum(parts.values(), torch.zeros(())), {name: float(loss.detach()) for name, loss in parts.items()}
+    if heads.drivable is not None:
+        loss = drivable_loss(heads.drivable, batch["drivable"].float() / 255, batch["drivable_known"])
+        parts["drivable"] = loss * config.drivable_weight
+    if heads.bev_heatmap is not None and heads.bev_values is not None:
+        loss = heatmap_loss(heads.bev_heatmap, batch["bev_heatmap"], batch["bev_care"])
+        parts["bev_heatmap"] = loss * config.bev_heatmap_weight
+        loss = cuboid_loss(heads.bev_values, batch["bev_cell"], batch["bev_values"], batch["bev_weight"])
+        parts["bev_box"] = loss * config.bev_box_weight
+    return parts

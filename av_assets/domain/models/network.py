@@ -1,13 +1,14 @@
-"""The perception network: camera and lidar planes in, boxes and drivable area out.
+"""The perception network: sensor arrays in; boxes, drivable area and cuboids out.
 
-Belongs here: layers and decoding, nothing that changes weights. Does not belong here: losses, files, the
-loop.
-
-    picture (N, 5, H, W) uint8
+    picture (N, 5, H, W) uint8 (3 planes for a network of cameras alone)
       -> encoder, strides 2 .. 32, one residual block each
       -> top-down sum to stride 4 (feature pyramid)
       -> heatmap (N, C, H/4, W/4), distances (N, 4, H/4, W/4), drivable (N, 1, H/4, W/4): raw heads
-      -> decode: peaks of the heatmap become boxes; the drivable head is brought to input size
+      -> with bev (N, P, rows, columns) uint8 and projection (N, 3, 4): cuboids on the ground grid, see `bev_network`
+      -> decode: peaks of the heatmaps become boxes; the drivable head is brought to input size
+
+Belongs here: the picture part, what all parts answer together, decoding; nothing that changes weights. Does not belong
+here: losses, files, the loop.
 """
 
 from __future__ import annotations
@@ -19,82 +20,108 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
-from av_assets.domain.models.inputs import PLANES
+from av_assets.domain.errors import ModelError
+from av_assets.domain.models.bev_network import BevNet, decode_cuboids
+from av_assets.domain.models.inputs import InputLayout
+from av_assets.domain.models.layers import (
+    INPUT_SCALE,
+    RARE_LOGIT,
+    ConvNorm,
+    Residual,
+    gather_cells,
+    peaks,
+    top_down,
+)
 from av_assets.domain.models.targets import STRIDE
-from av_assets.policies.training import TrainingPolicy
+from av_assets.policies.perception import PerceptionConfig
 
-# Brings bytes to the order of one. One number for all planes: the first batch norm learns the rest, and a number
-# per plane costs a tenth of a training step in channels-last memory.
-INPUT_SCALE: Final = 1 / 64
+__all__ = ["INPUT_SCALE", "Decoded", "Deployable", "Heads", "PerceptionNet", "boxes_of", "decode"]
+
 DISTANCE_SCALE_PX: Final = 16.0
-RARE: Final = 0.02  # an untrained heatmap says "nothing here", or the first steps only unlearn objects
 
 
 class Heads(NamedTuple):
-    """Raw outputs (N, C | 4 | 1, h, w): heatmap logits, distances before softplus, drivable logits."""
+    """Raw outputs; None for tasks that the network does not have.
+
+    At stride 4 of the picture: heatmap (N, C, h, w) logits, distances (N, 4, h, w) before softplus, drivable
+    (N, 1, h, w) logits. On the grid: bev_heatmap (N, C, rows, columns) logits, bev_values (N, 10, rows, columns) as
+    `bev_network.VALUES`.
+    """
 
     heatmap: Tensor
     distances: Tensor
-    drivable: Tensor
+    drivable: Tensor | None = None
+    bev_heatmap: Tensor | None = None
+    bev_values: Tensor | None = None
 
 
 class Decoded(NamedTuple):
-    """boxes (N, K, 4) x1 y1 x2 y2 input px; scores (N, K) 0..1, falling; classes (N, K) int64;
-    drivable (N, H, W) 0..1."""
+    """What the heads mean; None for tasks that the network does not have.
+
+    boxes (N, K, 4) x1 y1 x2 y2 input px; scores (N, K) 0..1, falling; classes (N, K) int64; drivable (N, H, W) 0..1;
+    boxes3d (N, K3, 9) float32 x y z length width height yaw vx vy in the ego frame (m, rad, m/s); scores3d (N, K3)
+    0..1, falling; classes3d (N, K3) int64.
+    """
 
     boxes: Tensor
     scores: Tensor
     classes: Tensor
-    drivable: Tensor
+    drivable: Tensor | None = None
+    boxes3d: Tensor | None = None
+    scores3d: Tensor | None = None
+    classes3d: Tensor | None = None
 
 
-class ConvNorm(nn.Sequential):  # type: ignore[misc]
-    def __init__(self, width_in: int, width_out: int, stride: int = 1) -> None:
-        super().__init__(
-            nn.Conv2d(width_in, width_out, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(width_out),
-            nn.ReLU(inplace=True),
-        )
-
-
-class Residual(nn.Module):  # type: ignore[misc]
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = ConvNorm(width, width)
-        self.second = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.norm = nn.BatchNorm2d(width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nnf.relu(x + self.norm(self.second(self.first(x))))
+HEAD_NAMES: Final = dict(
+    zip(
+        Heads._fields,
+        ("heatmap_logits", "distance_logits", "drivable_logits", "bev_heatmap_logits", "bev_box_values"),
+        strict=True,
+    )
+)
 
 
 class PerceptionNet(nn.Module):  # type: ignore[misc]
-    """About 0.7 M parameters with the shipped policy. `widths` are channels at strides 2, 4, 8, 16, 32."""
+    """About 1 M parameters with the shipped policy. `widths` are channels at strides 2, 4, 8, 16, 32."""
 
-    def __init__(self, num_classes: int, policy: TrainingPolicy) -> None:
+    def __init__(self, num_classes: int, config: PerceptionConfig) -> None:
         super().__init__()
-        widths, fused = policy.widths, policy.feature_width
-        self.num_classes, self.max_detections = num_classes, policy.max_detections
-        self.stem = ConvNorm(len(PLANES), widths[0], stride=2)
+        widths, fused = config.widths, config.feature_width
+        self.num_classes, self.config, self.layout = num_classes, config, InputLayout.of(config)
+        self.stem = ConvNorm(len(self.layout.planes), widths[0], stride=2)
         self.stages = nn.ModuleList(
             nn.Sequential(ConvNorm(a, b, stride=2), Residual(b)) for a, b in pairwise(widths)
         )
         self.laterals = nn.ModuleList(nn.Conv2d(width, fused, 1) for width in widths[1:])
-        self.shared = ConvNorm(fused, policy.head_width)
-        self.heads = nn.Conv2d(policy.head_width, num_classes + 5, 1)
-        nn.init.constant_(self.heads.bias[:num_classes], float(torch.logit(torch.tensor(RARE))))
+        self.shared = ConvNorm(fused, config.head_width)
+        self.parts = [num_classes, 4] + [1] * ("drivable" in config.tasks)
+        self.heads = nn.Conv2d(config.head_width, sum(self.parts), 1)
+        nn.init.constant_(self.heads.bias[:num_classes], RARE_LOGIT)
+        self.bev = BevNet(num_classes, config) if "boxes3d" in config.tasks else None
 
-    def forward(self, picture: Tensor) -> Heads:
+    def forward(self, picture: Tensor, bev: Tensor | None = None, projection: Tensor | None = None) -> Heads:
+        """Raw heads.
+
+        Raises:
+            ModelError: missing_input, one that `InputLayout.shapes` names for this network.
+        """
         x = self.stem(picture.float() * INPUT_SCALE)
         features = []
         for stage in self.stages:
             x = stage(x)
             features.append(x)
-        x = self.laterals[-1](features[-1])
-        for lateral, feature in zip(self.laterals[-2::-1], features[-2::-1], strict=True):
-            x = lateral(feature) + nnf.interpolate(x, scale_factor=2.0, mode="nearest")
-        raw = self.heads(self.shared(x)).float()
-        return Heads(*raw.split([self.num_classes, 4, 1], dim=1))
+        fused = top_down(features, self.laterals)
+        raw = self.heads(self.shared(fused)).float().split(self.parts, dim=1)
+        drivable = raw[2] if len(raw) > 2 else None
+        if self.bev is None:
+            return Heads(raw[0], raw[1], drivable)
+        if projection is None or (bev is None and "bev" in self.layout.shapes):
+            raise ModelError(
+                f"this network takes {', '.join(self.layout.shapes)}",
+                code="missing_input",
+                remedy="make them with inputs.network_inputs; zeros mean that nothing is known",
+            )
+        return Heads(raw[0], raw[1], drivable, *self.bev(fused, bev, projection))
 
 
 def boxes_of(distances: Tensor) -> Tensor:
@@ -106,37 +133,55 @@ def boxes_of(distances: Tensor) -> Tensor:
     return torch.stack([x - left, y - top, x + right, y + bottom], dim=1)
 
 
-def decode(heads: Heads, max_detections: int) -> Decoded:
-    """The strongest local maxima of the heatmap as boxes; equal neighbours both count, as in CenterNet."""
-    scores = heads.heatmap.sigmoid()
-    peaks = torch.where(nnf.max_pool2d(scores, 3, 1, 1) == scores, scores, torch.zeros_like(scores)).flatten(
-        1
-    )
-    h, w = scores.shape[-2:]
-    top, at = peaks.topk(min(max_detections, scores.shape[1] * h * w), dim=1)
-    cell = at % (h * w)
-    boxes = (
-        boxes_of(heads.distances).flatten(2).gather(2, cell.unsqueeze(1).expand(-1, 4, -1)).transpose(1, 2)
-    )
+def decode(heads: Heads, config: PerceptionConfig) -> Decoded:
+    """The strongest local maxima of the heatmaps as boxes and cuboids."""
+    h, w = heads.heatmap.shape[-2:]
+    scores, classes, cell = peaks(heads.heatmap, config.max_detections)
+    boxes = gather_cells(boxes_of(heads.distances), cell)
     limit = torch.tensor([w, h, w, h], device=boxes.device, dtype=boxes.dtype) * STRIDE
-    drivable = nnf.interpolate(
-        heads.drivable, scale_factor=float(STRIDE), mode="bilinear", align_corners=False
-    )
-    return Decoded(
-        torch.minimum(boxes.clamp(min=0), limit),
-        top,
-        torch.div(at, h * w, rounding_mode="floor"),
-        drivable.sigmoid().squeeze(1),
-    )
+    found = Decoded(torch.minimum(boxes.clamp(min=0), limit), scores, classes)
+    if heads.drivable is not None:
+        drivable = nnf.interpolate(
+            heads.drivable, scale_factor=float(STRIDE), mode="bilinear", align_corners=False
+        )
+        found = found._replace(drivable=drivable.sigmoid().squeeze(1))
+    if heads.bev_heatmap is not None and heads.bev_values is not None:
+        boxes3d, scores3d, classes3d = decode_cuboids(heads.bev_heatmap, heads.bev_values, config)
+        found = found._replace(boxes3d=boxes3d, scores3d=scores3d, classes3d=classes3d)
+    return found
 
 
 class Deployable(nn.Module):  # type: ignore[misc]
-    """What is exported: decoded outputs first, then the raw heads for parity checks."""
+    """What is exported: decoded outputs first, then the raw heads for parity checks.
+
+    Attributes:
+        input_names: of the arguments, in their order; `PerceptionNet.layout.shapes` has their types.
+        output_names: of all that comes back. head_names: of the raw heads alone, the last of them.
+    """
 
     def __init__(self, net: PerceptionNet) -> None:
         super().__init__()
         self.net = net
+        tasks = set(net.config.tasks)
+        drivable = ["drivable"] * ("drivable" in tasks)
+        cuboids = ["boxes3d", "scores3d", "classes3d"] if "boxes3d" in tasks else []
+        heads = ["heatmap", "distances", *drivable, *(["bev_heatmap", "bev_values"] if cuboids else [])]
+        self.input_names: tuple[str, ...] = tuple(net.layout.shapes)
+        self.head_names: tuple[str, ...] = tuple(HEAD_NAMES[name] for name in heads)
+        self.output_names: tuple[str, ...] = (
+            "boxes",
+            "scores",
+            "classes",
+            *drivable,
+            *cuboids,
+            *self.head_names,
+        )
 
-    def forward(self, picture: Tensor) -> tuple[Tensor, ...]:
-        heads = self.net(picture)
-        return (*decode(heads, self.net.max_detections), *heads)
+    # The exporters want one parameter for each input, and networks differ in how many they take.
+    def forward(
+        self, picture: Tensor, second: Tensor | None = None, third: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        given = [value for value in (picture, second, third) if value is not None]
+        heads = self.net(**dict(zip(self.input_names, given, strict=True)))
+        found = (*decode(heads, self.net.config), *heads)
+        return tuple(value for value in found if value is not None)

@@ -1,14 +1,14 @@
 """Runs an exported bundle: sensor data in, detections out. Needs onnxruntime, not torch.
 
-Belongs here: what happens on the vehicle and in the serving pod. Does not belong here: making bundles
-(`export`).
+Belongs here: what happens on the vehicle and in the serving pod. Does not belong here: sessions (`session`), making
+bundles (`packaging`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,12 +17,19 @@ from numpy.typing import NDArray
 
 from av_assets.domain.errors import ModelError
 from av_assets.domain.evidence.digests import sha256_bytes
-from av_assets.domain.models.inputs import CameraView, prepare
+from av_assets.domain.evidence.manifest import safe_relative_path
+from av_assets.domain.models.inputs import CameraView, InputLayout, network_inputs
+from av_assets.domain.models.session import CPU, InputSpec, Network, stack
 from av_assets.domain.privacy.frames import RedactedFrame
 
 CONFIG_FILE: Final = "inference_config.json"
 MODEL_FILE: Final = "model.onnx"
+FP32: Final = "fp32"
 OUTPUTS: Final = ("boxes", "scores", "classes", "drivable")
+OUTPUTS_3D: Final = ("boxes3d", "scores3d", "classes3d")
+_NEEDED: Final = frozenset(
+    {"classes", "inputs", "outputs", "files", "usable", "layout", "model_sha256", "score_floor"}
+)
 
 
 @dataclass(frozen=True)
@@ -32,133 +39,186 @@ class Detections:
     Attributes:
         boxes: (n, 4) float32 x1 y1 x2 y2 in pixels of the frame that was given, best first.
         scores: (n,) float32 0..1. classes: (n,) int64, index into `OnnxPerception.classes`.
-        drivable: (H, W) float32 probability at the input size of the network.
+        drivable: (H, W) float32 probability at the input size of the network; empty where it has no such head.
+        boxes3d: (m, 9) float32 x y z l w h yaw vx vy in the ego frame (m, rad, m/s), best first; empty likewise.
+        scores3d: (m,) float32. classes3d: (m,) int64.
     """
 
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     classes: NDArray[np.int64]
-    drivable: NDArray[np.float32]
+    drivable: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    boxes3d: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 9), np.float32))
+    scores3d: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    classes3d: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 class OnnxPerception:
-    """A loaded bundle folder (model.onnx, inference_config.json).
+    """A loaded bundle folder (inference_config.json and the weights of one precision).
 
     Attributes:
-        config: the parsed inference_config.json. classes: class names. width, height: of the network input.
+        config: the parsed inference_config.json. classes: class names. width, height: px, of the network's picture.
+        precision: which weights run. providers: where they run.
 
     Raises:
-        ModelError: files missing, weights that do not match their digest (weights_tampered), a runtime that
-            cannot load them.
+        ModelError: files missing, weights that do not match their digest (weights_tampered), a precision that the
+            bundle does not hold or that failed its gate (precision_not_usable), a runtime that cannot load them.
     """
 
-    def __init__(self, model_dir: Path, num_threads: int = 1) -> None:
-        import onnxruntime as ort
+    def __init__(
+        self,
+        model_dir: Path,
+        num_threads: int = 1,
+        precision: str = FP32,
+        providers: Sequence[str] = (CPU,),
+    ) -> None:
+        self.config = read_config(model_dir)
+        _require_usable(self.config, precision, model_dir)
+        weights = read_weights(model_dir, self.config["files"][precision])
+        self._open(weights, num_threads, precision, providers, model_dir)
 
-        self.config = _read_config(model_dir)
+    @classmethod
+    def of_weights(
+        cls, config: Mapping[str, Any], weights: bytes, num_threads: int = 1, precision: str = FP32
+    ) -> OnnxPerception:
+        """Weights that no bundle vouches for yet: how the gate looks at a precision before it decides."""
+        made = cls.__new__(cls)
+        made.config = dict(config)
+        made._open(weights, num_threads, precision, (CPU,), None)
+        return made
+
+    def _open(
+        self, weights: bytes, num_threads: int, precision: str, providers: Sequence[str], file: Path | None
+    ) -> None:
+        self.precision = precision
         self.classes: tuple[str, ...] = tuple(self.config["classes"])
-        self.height, self.width = (int(v) for v in self.config["input"]["shape"][2:])
+        specs = [InputSpec.of(described) for described in self.config["inputs"]]
+        self.layout = InputLayout.from_description(self.config["layout"])
+        self.width, self.height = self.layout.width, self.layout.height
         self._score_floor = float(self.config["score_floor"])
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = num_threads
-        options.log_severity_level = 3
-        weights = _read_weights(model_dir, self.config["model_sha256"])
-        try:
-            self._session = ort.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises a family of unrelated types
-            raise ModelError(f"cannot load model: {error}", code="bad_model", file=model_dir) from error
+        self._network = Network(weights, specs, num_threads, providers, file)
+        self.providers = self._network.providers
+        #: What `predict` reads; a network without the 3D head gives the first four alone.
+        self.outputs: tuple[str, ...] = tuple(
+            n for n in (*OUTPUTS, *OUTPUTS_3D) if n in self.config["outputs"]
+        )
 
     def predict(
         self,
         frames: Sequence[RedactedFrame],
         points: Sequence[NDArray[np.floating] | None],
         calibration: CameraView | None,
+        radar: Sequence[NDArray[Any] | None] | None = None,
     ) -> list[Detections]:
         """Detections of each frame.
 
         Args:
             points: per frame lidar points (n, >=3) in metres in the EGO frame, or None.
-            calibration: view of the camera; without it lidar is not used.
+            calibration: view of the camera; without it lidar is not drawn into the picture.
+            radar: per frame the tracks of the radars in the ego frame (`grid.track_rows`), or None.
 
         Raises:
             ModelError: not one cloud (or None) per frame.
         """
         if len(frames) != len(points):
             raise ModelError(f"{len(frames)} frames but {len(points)} clouds", code="wrong_input_shape")
-        return self.predict_pixels([f.pixels() for f in frames], points, calibration)
+        return self.predict_pixels([f.pixels() for f in frames], points, calibration, radar)
 
     def predict_pixels(
         self,
         pictures: Sequence[NDArray[np.uint8]],
         points: Sequence[NDArray[np.floating] | None],
         calibration: CameraView | None,
+        radar: Sequence[NDArray[Any] | None] | None = None,
     ) -> list[Detections]:
         """As `predict`, for pictures (H, W, 3) uint8 RGB that exist in memory only, e.g. corrupted ones."""
         if not pictures:
             return []
-        pairs = zip(pictures, points, strict=True)
-        inputs = [prepare(pixels, cloud, calibration, self.width, self.height) for pixels, cloud in pairs]
-        out = self.run(np.ascontiguousarray(np.stack(inputs).transpose(0, 3, 1, 2)))
-        return [
-            self._detections(pixels, *(out[name][i] for name in OUTPUTS)) for i, pixels in enumerate(pictures)
-        ]
+        returns = radar if radar is not None else [None] * len(pictures)
+        seen = zip(pictures, points, returns, strict=True)
+        rows = [self.inputs_of(pixels, cloud, calibration, tracks) for pixels, cloud, tracks in seen]
+        out = self.run(stack(rows))
+        return [self.detections(out, i, pixels.shape) for i, pixels in enumerate(pictures)]
 
-    def _detections(
+    def inputs_of(
         self,
         pixels: NDArray[np.uint8],
-        boxes: NDArray[np.float32],
-        scores: NDArray[np.float32],
-        classes: NDArray[np.int64],
-        drivable: NDArray[np.float32],
-    ) -> Detections:
-        scale = np.array([pixels.shape[1] / self.width, pixels.shape[0] / self.height] * 2, np.float32)
-        keep = scores >= self._score_floor
-        return Detections(boxes[keep] * scale, scores[keep], classes[keep], drivable)
+        points_ego: NDArray[np.floating] | None,
+        view: CameraView | None,
+        radar: NDArray[Any] | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        """The network's inputs for one frame, without the batch axis."""
+        return network_inputs(self.layout, pixels, points_ego, view, radar)
 
-    def run(self, picture: NDArray[np.uint8], outputs: Sequence[str] = OUTPUTS) -> dict[str, NDArray[Any]]:
-        """The network itself: (N, 5, H, W) uint8 -> named outputs as inference_config.json describes them.
+    def detections(self, out: Mapping[str, NDArray[Any]], row: int, shape: tuple[int, ...]) -> Detections:
+        """Row `row` of what `run` gave, in pixels of a picture of `shape` (height, width, ...)."""
+        scale = np.array([shape[1] / self.width, shape[0] / self.height] * 2, np.float32)
+        keep = out["scores"][row] >= self._score_floor
+        more = {"drivable": out["drivable"][row]} if "drivable" in out else {}
+        if "boxes3d" in out:
+            kept3d = out["scores3d"][row] >= self._score_floor
+            more |= {name: out[name][row][kept3d] for name in OUTPUTS_3D}
+        return Detections(
+            out["boxes"][row][keep] * scale, out["scores"][row][keep], out["classes"][row][keep], **more
+        )
+
+    def run(
+        self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """The network itself: batched inputs as inference_config.json describes them -> named outputs.
 
         Raises:
-            ModelError: any other shape or type.
+            ModelError: wrong_input_shape, for any other name, shape or type.
         """
-        expected = (len(self.config["input"]["planes"]), self.height, self.width)
-        if (
-            picture.ndim != 4
-            or picture.shape[1:] != expected
-            or picture.dtype != np.uint8
-            or not len(picture)
-        ):
-            raise ModelError(
-                f"expected (N, {', '.join(map(str, expected))}) uint8, got {picture.shape} {picture.dtype}",
-                code="wrong_input_shape",
-                remedy="prepare pictures with av_assets.domain.models.inputs.prepare",
-            )
-        values = self._session.run(list(outputs), {self.config["input"]["name"]: picture})
-        return dict(zip(outputs, values, strict=True))
+        return self._network.run(inputs, self.outputs if outputs is None else outputs)
 
 
-def _read_config(model_dir: Path) -> dict[str, Any]:
+def read_config(model_dir: Path) -> dict[str, Any]:
+    """inference_config.json of a bundle.
+
+    Raises:
+        ModelError: bad_bundle, missing or not one.
+    """
     path = model_dir / CONFIG_FILE
     try:
         config = json.loads(path.read_text("utf-8"))
-        needed = {"classes", "input", "model_sha256", "score_floor"}
-        if not needed.issubset(config):
-            raise ValueError(f"lacks {sorted(needed - set(config))}")
+        if missing := _NEEDED - set(config):
+            raise ValueError(f"lacks {sorted(missing)}")
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"no readable inference config: {error}", code="bad_bundle", file=path) from error
     return dict(config)
 
 
-def _read_weights(model_dir: Path, sha256: str) -> bytes:
-    path = model_dir / MODEL_FILE
+def read_weights(model_dir: Path, described: Mapping[str, Any]) -> bytes:
+    """The bytes of one weights file, which are those that the config names.
+
+    Raises:
+        ModelError: bad_bundle, the file is missing; weights_tampered.
+    """
+    path = model_dir / str(described["path"])
     try:
-        weights = path.read_bytes()
-    except OSError as error:
+        weights = (model_dir / safe_relative_path(str(described["path"]))).read_bytes()
+    except (OSError, ValueError) as error:
         raise ModelError("bundle has no weights", code="bad_bundle", file=path) from error
     # Hash and load the same bytes: a file swapped in between would pass otherwise.
-    if (found := sha256_bytes(weights)) != sha256:
+    if (found := sha256_bytes(weights)) != described["sha256"]:
         remedy = "fetch the bundle again, or export it again from its checkpoint"
         raise ModelError(
-            f"weights are {found}, not {sha256}", code="weights_tampered", file=path, remedy=remedy
+            f"weights are {found}, not {described['sha256']}",
+            code="weights_tampered",
+            file=path,
+            remedy=remedy,
         )
     return weights
+
+
+def _require_usable(config: Mapping[str, Any], precision: str, model_dir: Path) -> None:
+    if precision in config["usable"]:
+        return
+    reason = config.get("refused", {}).get(precision, "the bundle does not hold it")
+    raise ModelError(
+        f"{precision} is not usable: {reason}",
+        code="precision_not_usable",
+        file=model_dir / CONFIG_FILE,
+        remedy=f"use one of {', '.join(config['usable'])}",
+    )

@@ -1,23 +1,20 @@
-"""From labels to what the heads should answer, and the augmentation that keeps pictures and labels together.
+"""From labels in the picture to what its heads should answer.
 
 Targets after TTFNet (Liu et al. 2020, "Training-Time-Friendly Network"): a Gaussian peak per object whose
 extent follows both sides of the box, and box distances taught in the whole peak rather than in one cell.
-Belongs here: numpy on one frame. Does not belong here: tensors, batches, losses.
+Belongs here: numpy on one picture. Does not belong here: augmentation, the ground grid (`bev_targets`), losses.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from av_assets.policies.training import TrainingPolicy
-
 STRIDE: Final = 4
 MIN_SIGMA_CELLS: Final = 0.4
-MIN_VISIBLE_SHARE: Final = 0.3  # of a box after augmentation; less is ignored
 
 
 @dataclass(frozen=True)
@@ -25,10 +22,10 @@ class Example:
     """One frame at input size.
 
     Attributes:
-        picture: (H, W, 5) uint8, see `inputs`.
-        boxes: (n, 4) float32 input pixels. classes: (n,) int64. ignored: (n,) bool, neither object nor
-        background. drivable: (H / 4, W / 4) uint8, share of drivable pixels times 255; None where nobody
-        labelled it.
+        picture: (H, W, 5 or 3) uint8, see `inputs`.
+        boxes: (n, 4) float32 input pixels. classes: (n,) int64.
+        ignored: (n,) bool, neither object nor background.
+        drivable: (H / 4, W / 4) uint8, share of drivable pixels times 255; None where nobody labelled it.
     """
 
     picture: NDArray[np.uint8]
@@ -99,60 +96,3 @@ def _draw(
     )
     distances[(slice(None), *window)] = np.where(inside, grid, distances[(slice(None), *window)])
     weight[window] = np.where(inside, strength, weight[window])
-
-
-def augment(example: Example, policy: TrainingPolicy, rng: np.random.Generator) -> Example:
-    """A random variant of `example`; every draw is made whatever the outcome of the others."""
-    flip, drop = rng.random(2) < (policy.flip_probability, policy.lidar_dropout)
-    gain = 1 + policy.brightness * rng.uniform(-1, 1)
-    contrast = 1 + policy.contrast * rng.uniform(-1, 1)
-    scale = 1 + policy.scale_jitter * rng.uniform(-1, 1)
-    shift = rng.random(2)
-    example = _recolour(example, gain, contrast, bool(drop))
-    if policy.scale_jitter:
-        example = _zoom(example, scale, shift)
-    return _flip(example) if flip else example
-
-
-def _recolour(example: Example, gain: float, contrast: float, drop_lidar: bool) -> Example:
-    import cv2
-
-    curve = np.clip(((np.arange(256) - 128) * contrast + 128) * gain, 0, 255).astype(np.uint8)
-    lidar = np.zeros(256, np.uint8) if drop_lidar else np.arange(256, dtype=np.uint8)
-    table = np.stack([curve, curve, curve, lidar, lidar], axis=1)[None]
-    return replace(example, picture=cv2.LUT(example.picture, table))
-
-
-def _zoom(example: Example, scale: float, shift: NDArray[np.float64]) -> Example:
-    import cv2
-
-    height, width = example.picture.shape[:2]
-    tx, ty = width * (1 - scale) * shift[0], height * (1 - scale) * shift[1]
-    matrix = np.array([[scale, 0, tx], [0, scale, ty]])
-    planes = cv2.split(example.picture)
-    rgb = cv2.warpAffine(cv2.merge(planes[:3]), matrix, (width, height))
-    # Interpolating between a return and no return would invent depths.
-    lidar = cv2.warpAffine(cv2.merge(planes[3:]), matrix, (width, height), flags=cv2.INTER_NEAREST)
-    moved = example.boxes * scale + np.array([tx, ty, tx, ty], np.float32)
-    boxes = np.clip(moved, 0, (width, height, width, height)).astype(np.float32)
-    area, before = (np.prod(b[:, 2:] - b[:, :2], axis=1) for b in (boxes, moved))
-    drivable = example.drivable
-    if drivable is not None:
-        cells = matrix / [[1, 1, STRIDE]]
-        drivable = cv2.warpAffine(drivable, cells, drivable.shape[::-1])
-    keep = area > 0
-    return Example(
-        cv2.merge([rgb, lidar]),
-        boxes[keep],
-        example.classes[keep],
-        (example.ignored | (area < MIN_VISIBLE_SHARE * before))[keep],
-        drivable,
-    )
-
-
-def _flip(example: Example) -> Example:
-    width = example.picture.shape[1]
-    boxes = example.boxes.copy()
-    boxes[:, [0, 2]] = width - example.boxes[:, [2, 0]]
-    drivable = None if example.drivable is None else example.drivable[:, ::-1]
-    return replace(example, picture=example.picture[:, ::-1], boxes=boxes, drivable=drivable)

@@ -7,6 +7,7 @@ Belongs here: that type, and the parquet layout of redacted clips. Does not belo
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
@@ -230,3 +231,67 @@ def frames_from_shard(table: pa.Table | pa.RecordBatch, role: str) -> Iterator[R
                 yield None
             else:
                 yield RedactedFrame(role, row["sensor_ns"], row["encoding"], row["data"], token=_TOKEN)
+
+
+class ShardFrames:
+    """The frames of one synced shard, each read by itself from its place in the file.
+
+    The mark of redaction is checked in the footer once; a file that is opened again must be the same one.
+
+    Attributes:
+        metadata: the footer.
+        schema: its Arrow schema.
+        bytes: size of the file.
+
+    Raises:
+        RedactionError: unredacted_file, the footer does not carry the mark of shards.
+        OSError, pyarrow.ArrowException: the file cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._fd: int | None = None
+        with pq.ParquetFile(path) as source:
+            self.metadata, self.schema = source.metadata, source.schema_arrow
+            if (self.schema.metadata or {}).get(b"redacted") != b"true":
+                raise RedactionError("not a synced shard", code="unredacted_file", file=path)
+            self._same = _identity(path.stat())
+            self.bytes = self._same[2]
+        self.open(path)
+
+    def open(self, path: Path) -> None:
+        """Open the file; nothing happens where it is open.
+
+        Raises:
+            RedactionError: unredacted_file, another file lies there now.
+        """
+        if self._fd is None:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            if _identity(os.fstat(self._fd)) != self._same:
+                self.close()
+                raise RedactionError("another file than the one that was checked", code="unredacted_file")
+
+    def close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def read(self, start: int, length: int) -> bytes:
+        """Exactly these bytes of the open file.
+
+        Raises:
+            ValueError: it is closed, or has fewer.
+        """
+        if self._fd is None or start < 0 or not 0 <= length <= self.bytes - start:
+            raise ValueError(f"{length} bytes at {start} are not in the file")
+        data = os.pread(self._fd, length, start)
+        if len(data) != length:
+            raise ValueError(f"{length} bytes at {start} are not in the file")
+        return data
+
+    def frame(self, role: str, sensor_ns: int, encoding: str, start: int, length: int) -> RedactedFrame:
+        """The frame whose picture lies at `start`."""
+        return RedactedFrame(role, sensor_ns, encoding, self.read(start, length), token=_TOKEN)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

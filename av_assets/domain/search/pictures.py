@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from av_assets.domain.errors import RedactionError
-from av_assets.domain.metrics.pictures import COLOURS, _figure, _png
+from av_assets.domain.metrics.pictures import COLOURS, figure_of, png_of
 from av_assets.domain.privacy.frames import RedactedFrame
 
 
@@ -32,7 +32,7 @@ def contact_sheet(rows: Sequence[Sequence[Tile]], width_px: int = 320) -> bytes:
         RedactionError: a picture that is not a RedactedFrame.
     """
     columns = max((len(row) for row in rows), default=1)
-    figure = _figure(2.4 * columns, 1.7 * max(1, len(rows)))
+    figure = figure_of(2.4 * columns, 1.7 * max(1, len(rows)))
     grid = figure.subplots(max(1, len(rows)), columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -41,7 +41,7 @@ def contact_sheet(rows: Sequence[Sequence[Tile]], width_px: int = 320) -> bytes:
             axes.set_title(tile.title, fontsize=6)
             if tile.frame is not None:
                 axes.imshow(_small(tile.frame, width_px), interpolation="antialiased")
-    return _few_colours(_png(figure))
+    return _few_colours(png_of(figure))
 
 
 def _few_colours(png: bytes) -> bytes:
@@ -88,13 +88,13 @@ def projection(vectors: np.ndarray, facts: Mapping[str, Sequence[str | None]]) -
         facts: name -> one value per vector, None where it is not known.
     """
     places, shares = principal_axes(vectors)
-    figure = _figure(5.2 * max(1, len(facts)), 4.4)
+    figure = figure_of(5.2 * max(1, len(facts)), 4.4)
     for axes, (name, values) in zip(
         figure.subplots(1, max(1, len(facts)), squeeze=False)[0], facts.items(), strict=True
     ):
         _scatter(axes, places, name, values)
         axes.set(xlabel=f"axis 1 ({shares[0]:.0%} of the variance)", ylabel=f"axis 2 ({shares[1]:.0%})")
-    return _png(figure)
+    return png_of(figure)
 
 
 def _scatter(axes: Any, places: np.ndarray, name: str, values: Sequence[str | None]) -> None:

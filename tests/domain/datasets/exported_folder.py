@@ -112,7 +112,8 @@ def _make_drive(folder: Path, root: Path, drive: str) -> Path:
                 solid = cuboid_at(label_id, number * STEP_NS / 1e9)
                 if label_id not in LEFT_OUT:
                     row = {"clip_id": key["clip_id"], "ref_ns": ref_ns, "label_id": label_id, **solid}
-                    cuboids.append({**row, "points": 7})
+                    more = {"cls": THINGS[label_id][0], "points": 7, "vx_mps": None, "vy_mps": None}
+                    cuboids.append(row | more)
                 pixels, depth = project(corners_ego(solid), VIEW)
                 assert (depth > 1).all()
                 low, high = pixels.min(0), pixels.max(0)

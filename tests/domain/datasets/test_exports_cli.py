@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from exported_folder import SPLITS, make_dataset
 
-from av_assets import cli_exports
+from av_assets.cli import exports as cli_exports
 from av_assets.domain.errors import AvError
 from av_assets.domain.evidence.manifest import MadeFrom, bundle_name
 from resources import datasets

@@ -60,6 +60,18 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
+def test_a_dataset_with_cuboids_of_its_own_needs_no_others(out: Path, tmp_path: Path) -> None:
+    cuboids = make_dataset(tmp_path)
+    for drive, path in cuboids.items():
+        path.rename(tmp_path / "dataset" / "drives" / drive / "cuboids.parquet")
+    own = tmp_path / "own"
+    report = export_dataset(tmp_path / "dataset", "kitti", own, ("train", "test"), {}, ArchivesPolicy.load())
+    assert (report["cuboids"], report["boxes_without_cuboid"]) == ("2 of 2 drives have cuboids", 22)
+    names = sorted(path.relative_to(out) for path in out.rglob("*.txt"))
+    assert len(names) > 22
+    assert all((own / name).read_bytes() == (out / name).read_bytes() for name in names)
+
+
 def _objects(path: Path) -> list[dict]:  # type: ignore[type-arg]
     """As the readme of KITTI's development kit describes a line."""
     found = []

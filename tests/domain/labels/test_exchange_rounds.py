@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from av_assets.cli_labels import labels
-from av_assets.cli_lake import open_lake
+from av_assets.cli.labels import labels
+from av_assets.cli.lake import open_lake
 from av_assets.domain.labels.exchange.coco import write_coco
 from av_assets.domain.labels.exchange.returned import ReturnedBox, ReturnedSubmission, read_returned
 from av_assets.domain.labels.exchange.rounds import round_frames

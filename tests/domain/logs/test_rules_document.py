@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import av_assets.policies as policies
-from av_assets.cli import main
+from av_assets.cli.main import main
 from av_assets.domain.logs.integrity.rules import RULES, catalogue
 from av_assets.domain.simulation.faults import FAULTS
 

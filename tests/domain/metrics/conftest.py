@@ -18,7 +18,12 @@ CHANGES = {
     "learning_rate": 0.005,
     "precision": "float32",
     "num_threads": 1,
-    "parity_inputs": 8,
+    "loader_workers": 0,
+    "bev_far_m": 16.0,
+    "bev_side_m": 8.0,
+    "bev_cell_m": 1.0,
+    "bev_widths": (8, 12, 16),
+    "bev_camera_width": 8,
 }
 
 
@@ -31,9 +36,11 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from av_assets.domain.learning.train import train
     from av_assets.domain.packaging.export import export_bundle
+    from av_assets.policies.packaging import PackagingPolicy
     from av_assets.policies.training import TrainingPolicy
 
     policy = TrainingPolicy.model_validate(TrainingPolicy.load().model_dump() | CHANGES)
     folder = tmp_path_factory.mktemp("model")
-    export_bundle(train(policy, golden, folder / "checkpoint").checkpoint, folder / "bundle")
+    packaging = PackagingPolicy.load().model_copy(update={"parity_inputs": 16, "torchscript_inputs": 4})
+    export_bundle(train(policy, golden, folder / "checkpoint").checkpoint, folder / "bundle", packaging)
     return folder / "bundle"

@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torchmetrics.functional.classification import multiclass_jaccard_index
+from hypothesis import given
+from hypothesis import strategies as st
+from torchmetrics.functional.classification import binary_calibration_error, multiclass_jaccard_index
 
 from av_assets.domain.metrics.calibration import (
+    Norm,
     adaptive_calibration_error,
     brier_score,
     calibration_error,
@@ -41,6 +44,22 @@ def test_reference_calibration_errors(real_data: Path) -> None:
                 ), case["name"]
                 checked += 1
     assert checked >= 3
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 0.999), st.booleans()), min_size=1, max_size=60),
+    st.integers(1, 20),
+    st.sampled_from(["l1", "l2", "max"]),
+)
+def test_the_calibration_error_is_that_of_torchmetrics(
+    rows: list[tuple[float, bool]], bins: int, norm: Norm
+) -> None:
+    score, correct = np.array([s for s, _ in rows]), np.array([c for _, c in rows])
+    edges = np.linspace(0, 1, bins + 1)
+    if (np.abs(score[:, None] - edges) < 1e-6).any():
+        return  # on an edge the rounding of the two libraries decides
+    wanted = binary_calibration_error(torch.from_numpy(score), torch.from_numpy(correct).long(), bins, norm)
+    assert calibration_error(score, correct, bins, norm) == pytest.approx(float(wanted), abs=1e-6)
 
 
 def test_scores_that_mean_what_they_say_have_no_error() -> None:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from av_assets.domain.errors import DatasetError, ModelError, RedactionError
@@ -125,7 +126,14 @@ def test_the_report_covers_all_slices(evaluated: tuple[EvalReport, Path], policy
     assert report.slices["all"].map50 > 0.4
     assert report.policy_digest == policy.digest
     assert EvalReport.model_validate_json((out_dir / "report.json").read_bytes()) == report
-    for name in ("pr_curves.png", "reliability.png", "examples.png"):
+    assert report.slices["all"].objects3d == report.slices["all"].objects
+    assert report.slices["all"].map3d is not None
+    assert set(report.slices["all"].tp_errors or {}) == {"ate_m", "ase", "aoe_rad", "ave_mps", "aae"}
+    rows = pq.read_table(out_dir / "predictions.parquet").to_pylist()
+    assert any(row["scores3d"] for row in rows)
+    assert all(len(row["boxes3d"]) == 9 * len(row["scores3d"]) == 9 * len(row["classes3d"]) for row in rows)
+    flat = ("pr_curves.png", "reliability.png", "examples.png")
+    for name in (*flat, "pr_curves_3d.png", "bev_examples.png"):
         assert (out_dir / name).read_bytes().startswith(b"\x89PNG")
     assert set(json.loads((out_dir / "latency.json").read_text())) >= {"p50_ms", "p95_ms", "p99_ms", "passed"}
 

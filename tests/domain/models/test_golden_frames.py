@@ -9,10 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from golden_folder import HEIGHT, WIDTH
 
 from av_assets.domain.datasets.exports.frames import DatasetFrames
 from av_assets.domain.errors import DatasetError
-from av_assets.domain.models.dataset import GoldenFrames
+from av_assets.domain.models.augmentation import Variant
+from av_assets.domain.models.example_arrays import Seen, make_arrays
 from av_assets.domain.models.golden import (
     dataset_digest,
     labelled_frames,
@@ -47,27 +49,25 @@ def frozen(golden: Path, tmp_path: Path) -> Path:
     return root
 
 
-def test_frames_in_which_there_is_nothing_are_examples_of_nothing(frozen: Path, tiny: TrainingPolicy) -> None:
+def test_frames_in_which_there_is_nothing_have_labels_of_nothing(frozen: Path) -> None:
     spec = read_spec(frozen)
     labels = read_labels(frozen, DRIVE, spec)
     assert len(labels) == FRAMES - 1
     assert labels[NOTHING].boxes.shape == (0, 4)
     assert (len(labels[NO_MASK].boxes) > 0, labels[NO_MASK].drivable_png) == (True, None)
-    frames = GoldenFrames(frozen, "train", tiny)
-    assert len(frames) == FRAMES - 1
-    nothing, no_mask, whole = (frames.example(n) for n in (NOTHING, NO_MASK, 0))
-    assert (len(nothing.boxes), nothing.drivable) == (0, None)
-    assert (len(no_mask.boxes) > 0, no_mask.drivable) == (True, None)
-    assert whole.drivable is not None
 
 
 def test_where_nobody_drew_the_drivable_area_only_boxes_are_learnt(
     frozen: Path, tiny: TrainingPolicy
 ) -> None:
-    batch = GoldenFrames(frozen, "train", tiny).batch([NOTHING, NO_MASK, 0])
-    assert batch.drivable_known.flatten().tolist() == [0, 0, 1]
-    assert batch.heatmap[0].max() < 1
-    assert batch.heatmap[1].max() == batch.heatmap[2].max() == 1
+    made = []
+    for number, scene in enumerate(read_scenes(frozen, DRIVE, read_spec(frozen))):
+        if number in (NOTHING, NO_MASK, 0):
+            seen = Seen(scene.frame.pixels(), (WIDTH, HEIGHT), scene.points_ego, None, scene.view)
+            made.append(make_arrays(seen, scene.labels, scene.cuboids, Variant(), 3, tiny))
+    assert [float(arrays["drivable_known"].item()) for arrays in made] == [1, 0, 0]
+    assert [int((arrays["truth_classes"] >= 0).sum()) for arrays in made] == [3, 0, 3]
+    assert [float(arrays["heatmap"].max()) for arrays in made] == [1, 0, 1]
 
 
 def test_frames_that_are_not_final_are_not_read(frozen: Path) -> None:

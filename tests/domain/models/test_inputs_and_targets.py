@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,17 @@ import pytest
 from golden_folder import EGO_SE3_CAMERA, HEIGHT, WIDTH, K
 
 from av_assets.domain.errors import DatasetError, ModelError
-from av_assets.domain.models.dataset import GoldenFrames
 from av_assets.domain.models.golden import dataset_digest, read_labels, read_scenes, read_spec
-from av_assets.domain.models.inputs import CameraView, lidar_planes, prepare, project
-from av_assets.domain.models.targets import Example, augment, make_targets
+from av_assets.domain.models.inputs import (
+    CameraView,
+    InputLayout,
+    lidar_planes,
+    network_inputs,
+    prepare,
+    project,
+    projection_matrix,
+)
+from av_assets.domain.models.targets import Example, make_targets
 from av_assets.policies.training import TrainingPolicy
 
 VIEW = CameraView(WIDTH, HEIGHT, np.array(K), np.array(EGO_SE3_CAMERA, float))
@@ -61,6 +69,63 @@ def test_pictures_of_a_wrong_kind_are_refused() -> None:
     assert caught.value.code == "wrong_input_shape"
 
 
+def test_the_projection_matrix_says_the_same_in_pixels_of_the_input() -> None:
+    points = np.random.default_rng(0).uniform((3, -5, -1), (40, 5, 3), (50, 3))
+    u_v_w = np.column_stack([points, np.ones(50)]) @ projection_matrix(VIEW, 160, 64).T
+    pixels, depth_m = project(points, VIEW)
+    assert u_v_w[:, :2] / u_v_w[:, 2:] == pytest.approx(pixels * (160 / WIDTH, 64 / HEIGHT), abs=1e-3)
+    assert u_v_w[:, 2] == pytest.approx(depth_m, abs=1e-4)
+    assert not projection_matrix(None, 160, 64).any()
+
+
+def test_points_that_are_no_numbers_are_not_drawn() -> None:
+    nowhere = np.full((6, 3), np.nan)
+    nowhere[np.arange(3), np.arange(3)] = np.inf
+    nowhere[3:] = [[np.inf, 0, 0], [10, np.nan, 0], [10, 0, -np.inf]]
+    assert not lidar_planes(nowhere, VIEW, WIDTH, HEIGHT).any()
+    assert not lidar_planes(np.empty((0, 4), np.float32), VIEW, WIDTH, HEIGHT).any()
+
+
+def test_millions_of_points_take_bounded_time() -> None:
+    points = (
+        np.random.default_rng(0).uniform((-60, -60, -2, 0), (60, 60, 4, 1), (2_000_000, 4)).astype(np.float32)
+    )
+    began = time.process_time()
+    assert lidar_planes(points, VIEW, WIDTH, HEIGHT).any()
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("variant", "tasks", "shapes"),
+    [
+        ("camera", "3d", {"picture": (3, 192, 320), "projection": (3, 4)}),
+        ("camera_lidar", "3d", {"picture": (5, 192, 320), "bev": (4, 96, 96), "projection": (3, 4)}),
+        ("camera_lidar_radar", "3d", {"picture": (5, 192, 320), "bev": (7, 96, 96), "projection": (3, 4)}),
+        ("camera_lidar_radar", "2d", {"picture": (5, 192, 320)}),
+    ],
+)
+def test_each_variant_has_its_inputs(variant: str, tasks: str, shapes: dict[str, tuple[int, ...]]) -> None:
+    chosen = ["boxes2d", "drivable", "boxes3d"][: 3 if tasks == "3d" else 2]
+    config = TrainingPolicy.model_validate(
+        TrainingPolicy.load().model_dump() | {"variant": variant, "tasks": chosen}
+    )
+    layout = InputLayout.of(config)
+    assert {name: shape for name, (_, shape) in layout.shapes.items()} == shapes
+    assert InputLayout.from_description(json.loads(json.dumps(layout.describe()))) == layout
+    pixels = np.full((384, 640, 3), 90, np.uint8)
+    points, tracks = np.array([[11.5, 0, 1.4, 0.5]], np.float32), np.array([[11.5, 0, 1, 0]], np.float32)
+    for seen in (
+        (points, VIEW, tracks),
+        (None, VIEW, None),
+        (points, None, tracks),
+        (points[:0], VIEW, tracks[:0]),
+    ):
+        made = network_inputs(layout, pixels, *seen)
+        assert {name: (str(v.dtype), v.shape) for name, v in made.items()} == layout.shapes
+        assert (made["picture"][:3] == 90).all()
+        assert made["picture"][3:].any() == (variant != "camera" and seen[0] is points and seen[1] is VIEW)
+
+
 def test_targets_say_where_the_box_is() -> None:
     targets = make_targets(example((40, 20, 80, 60)), 3, 0.54)
     assert targets.heatmap[0].max() == 1
@@ -83,53 +148,6 @@ def test_ignored_objects_are_neither_taught_nor_background() -> None:
     assert targets.care.sum() == 24 * 40 - 100
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_augmentation_keeps_boxes_on_their_objects(seed: int) -> None:
-    policy = TrainingPolicy.load().model_copy(
-        update={"brightness": 0.0, "contrast": 0.0, "lidar_dropout": 0.0}
-    )
-    variant = augment(example((40, 20, 80, 60)), policy, np.random.default_rng(seed))
-    ys, xs = np.nonzero(variant.picture[..., 0] > 127)
-    found = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
-    assert np.abs(found - variant.boxes[0]).max() <= 1.5
-    assert variant.drivable.shape == (24, 40)
-
-
-def test_flipping_is_undone_by_flipping() -> None:
-    policy = TrainingPolicy.load().model_copy(
-        update=dict.fromkeys(("brightness", "contrast", "lidar_dropout", "scale_jitter"), 0.0)
-        | {"flip_probability": 1.0}
-    )
-    once = augment(example((40, 20, 80, 60)), policy, np.random.default_rng(0))
-    twice = augment(once, policy, np.random.default_rng(0))
-    assert once.boxes.tolist() == [[80, 20, 120, 60]]
-    assert once.drivable[23, 39] == 255
-    assert (twice.picture == example((40, 20, 80, 60)).picture).all()
-
-
-def test_frames_come_the_same_with_and_without_cache(golden: Path, tiny: TrainingPolicy) -> None:
-    cached = GoldenFrames(golden, "train", tiny)
-    reread = GoldenFrames(golden, "train", tiny.model_copy(update={"max_cache_mb": 0}))
-    assert len(cached) == len(reread) == 12
-    for index in (0, 7):
-        a, b = cached.example(index), reread.example(index)
-        assert (a.picture == b.picture).all()
-        assert (a.boxes == b.boxes).all()
-
-
-def test_order_depends_on_seed_and_epoch_only(golden: Path, tiny: TrainingPolicy) -> None:
-    frames = GoldenFrames(golden, "train", tiny)
-    assert (frames.order(1, 2) == frames.order(1, 2)).all()
-    assert (frames.order(1, 2) != frames.order(1, 3)).any()
-    assert sorted(frames.order(1, 2)) == list(range(12))
-
-
-def test_fewer_frames_are_evenly_spaced(golden: Path, tiny: TrainingPolicy) -> None:
-    some, every = GoldenFrames(golden, "val", tiny, max_frames=3), GoldenFrames(golden, "val", tiny)
-    assert len(some) == 3
-    assert (some.example(2).boxes == every.example(11).boxes).all()
-
-
 def test_digest_follows_labels_and_spec(golden: Path, tmp_path: Path) -> None:
     import shutil
 
@@ -140,7 +158,7 @@ def test_digest_follows_labels_and_spec(golden: Path, tmp_path: Path) -> None:
     assert dataset_digest(copy) != dataset_digest(golden)
 
 
-def test_bad_datasets_are_named(golden: Path, tmp_path: Path, tiny: TrainingPolicy) -> None:
+def test_bad_datasets_are_named(golden: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="bad_dataset_json"):
         read_spec(tmp_path)
     spec = read_spec(golden)

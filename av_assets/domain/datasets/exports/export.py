@@ -119,7 +119,7 @@ def _report(
 ) -> dict[str, Any]:
     drives = [drive for split in splits for drive in frames.spec.drives(split)]
     names = ("frames", "boxes", "boxes_without_cuboid", "frames_without_picture", "frames_without_points")
-    solid = sum(drive in frames.cuboids for drive in drives)
+    solid = sum(frames.cuboids_of(drive) is not None for drive in drives)
     return {
         "format": to,
         "camera": frames.spec.camera,

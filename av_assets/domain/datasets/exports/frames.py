@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from av_assets.domain.errors import DatasetError
-from av_assets.domain.models.golden import labelled_frames, read_scenes, read_spec
+from av_assets.domain.models.golden import CUBOIDS_FILE, labelled_frames, read_scenes, read_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -83,7 +83,8 @@ class DatasetFrames:
     """A dataset's folder (see `models.golden`), read drive by drive.
 
     Attributes:
-        cuboids: drive -> cuboids.parquet of the labels that people verified; drives without one have no cuboids.
+        cuboids: drive -> cuboids.parquet of the labels that people verified, for datasets that hold none of their own;
+            drives without one have no cuboids.
         counts: what was given and what was missing, so far.
     """
 
@@ -152,13 +153,17 @@ class DatasetFrames:
                 f"labels cannot be read: {error}", code="no_labels", file=path, drive=drive
             ) from error
 
+    def cuboids_of(self, drive: str) -> Path | None:
+        """The file with the drive's cuboids: the dataset's own, else the one that was given."""
+        own = self.root / "drives" / drive / CUBOIDS_FILE
+        return own if own.is_file() else self.cuboids.get(drive)
+
     def _cuboids(self, drive: str) -> dict[tuple[int, str], Cuboid]:
-        if drive not in self.cuboids:
+        path = self.cuboids_of(drive)
+        if path is None:
             return {}
         names = ("x_m", "y_m", "z_m", "length_m", "width_m", "height_m", "yaw_rad")
-        rows = pq.read_table(
-            self.cuboids[drive], columns=["ref_ns", "label_id", "points", *names]
-        ).to_pylist()
+        rows = pq.read_table(path, columns=["ref_ns", "label_id", "points", *names]).to_pylist()
         return {
             (r["ref_ns"], r["label_id"]): Cuboid(
                 points=int(r["points"] or 0), **{name: float(r[name]) for name in names}

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from av_assets.domain.labels.schema import CUBOIDS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -128,6 +130,8 @@ VERIFIED_LABELS: Final = _schema(
     task_id=_TEXT,
     rule=_TEXT,
 )
+VERIFIED_CUBOIDS: Final = CUBOIDS.append(pa.field("task_id", _TEXT)).with_metadata(_VERSION)
+"""Columns of auto cuboids; class and label id are those that people gave, `task_id` names the frame."""
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:

@@ -33,8 +33,11 @@ def verified_rows(
     auto: AutoFrames,
     policy: AnnotationPolicy,
     digest: str,
-) -> tuple[list[dict[str, Any]], int]:
-    """Rows of labels.parquet of final frames, and how many auto-labels were removed."""
+) -> tuple[list[dict[str, Any]], list[str], int]:
+    """Rows of labels.parquet of final frames, the auto-label that each was met with, how many of those were removed.
+
+    The second has one entry per row: its label id, or "" where nothing was met.
+    """
     rows: list[dict[str, Any]] = []
     removed = 0
     objects: list[tuple[int, int, str]] = []
@@ -53,7 +56,7 @@ def verified_rows(
             rows.append(_row(task, box, status, "+".join(frame.people), digest))
     for row, name in zip(rows, _names(objects), strict=True):
         row["label_id"] = name
-    return rows, removed
+    return rows, [name for _, _, name in objects], removed
 
 
 def _row(task: LabelTask, box: DrawnBox, status: str, annotator: str, digest: str) -> dict[str, Any]:

@@ -17,16 +17,31 @@ from av_assets.domain.evidence.digests import sha256_json
 from av_assets.domain.labels.people.agreement import Agreement, agreement, krippendorff_alpha, shared
 from av_assets.domain.labels.people.decisions import Decisions, FrameDecision, decide
 from av_assets.domain.labels.people.handing_in import REJECTED_FILE, read_gold
-from av_assets.domain.labels.people.label_files import AUDIT, FRAMES, VERIFIED_LABELS, write_json, write_rows
+from av_assets.domain.labels.people.label_files import (
+    AUDIT,
+    FRAMES,
+    VERIFIED_CUBOIDS,
+    VERIFIED_LABELS,
+    write_json,
+    write_rows,
+)
 from av_assets.domain.labels.people.label_qa import opinions_on_things, people_report, skills
 from av_assets.domain.labels.people.states import ANNOTATE, FINAL, STATES
 from av_assets.domain.labels.people.submission_rules import WHOLE
 from av_assets.domain.labels.people.submissions import Submission, read_submissions
 from av_assets.domain.labels.people.tasks import LabelTask, read_tasks
 from av_assets.domain.labels.people.truth import AutoFrames
+from av_assets.domain.labels.people.verified_cuboids import read_auto_cuboids, verified_cuboids
 from av_assets.domain.labels.people.verified_rows import verified_rows
 from av_assets.domain.labels.quality.scores import label_quality
-from av_assets.domain.labels.schema import CLASSES, DRIVABLE, DRIVABLE_FILE, LABELS_FILE, REPORT_FILE
+from av_assets.domain.labels.schema import (
+    CLASSES,
+    CUBOIDS_FILE,
+    DRIVABLE,
+    DRIVABLE_FILE,
+    LABELS_FILE,
+    REPORT_FILE,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,10 +67,12 @@ def verify_drive(
     out_dir: Path,
     watch: Stopwatch | None = None,
 ) -> dict[str, Any]:
-    """Decide the submissions of a drive; writes labels, drivable area, audit, frames and report into `out_dir`.
+    """Decide the submissions of a drive; writes labels, cuboids, drivable area, audit, frames and report into
+    `out_dir`.
 
-    Returns the report: counts and status of labels, states of frames, agreement, people, budget, and precision and
-    recall of the auto-labels against the final ones. Its `reason` says why no frame is final, else it is empty.
+    Returns the report: counts and status of labels, how many have a cuboid and why others have none, states of
+    frames, agreement, people, budget, and precision and recall of the auto-labels against the final ones. Its
+    `reason` says why no frame is final, else it is empty.
 
     Raises:
         LabelError: bad_auto_labels, bad_submissions; codes of `decide`.
@@ -64,6 +81,7 @@ def verify_drive(
         auto, tasks = AutoFrames.read(auto_dir), read_tasks(task_dir)
         submissions, gold = read_submissions(submission_dir), read_gold(submission_dir)
         rejected = pq.read_table(submission_dir / REJECTED_FILE, columns=["row", "constraint"]).to_pylist()
+        measured = read_auto_cuboids(auto_dir)
         masks = pq.read_table(submission_dir / DRIVABLE_FILE, schema=DRIVABLE)
     with watch("compute") if watch else nullcontext():
         decisions = decide(tasks, submissions, gold, policy)
@@ -73,13 +91,15 @@ def verify_drive(
         )
         final = [decisions.frames[t.task_id] for t in done]
         digest = labeller_digest(auto.labeller_digest, policy)
-        rows, removed = verified_rows(done, final, auto, policy, digest)
+        rows, met, removed = verified_rows(done, final, auto, policy, digest)
+        cuboids, account = verified_cuboids(rows, met, measured, policy.facing_speed_mps)
         report = {
             "rules": RULES_VERSION,
             "labeller_digest": digest,
             "reason": "" if done else _why_nothing(tasks, auto),
             "removed": removed,
             **_labels(rows, done),
+            "cuboids": account,
             **_work(tasks, decisions, submissions, policy),
             **_against_machine(done, final, auto, policy),
             "rejected": dict(sorted(Counter(r["constraint"] for r in rejected if r["row"] == WHOLE).items())),
@@ -87,6 +107,7 @@ def verify_drive(
     with watch("write") if watch else nullcontext():
         rows.sort(key=lambda r: (r["ref_ns"], r["camera"], r["label_id"], r["x1"]))
         write_rows(out_dir / LABELS_FILE, rows, VERIFIED_LABELS)
+        write_rows(out_dir / CUBOIDS_FILE, cuboids, VERIFIED_CUBOIDS)
         stamps = {task.ref_ns for task in done}
         drawn = sorted(
             (m for m in masks.to_pylist() if m["ref_ns"] in stamps), key=lambda m: (m["ref_ns"], m["camera"])

@@ -1,0 +1,1 @@
+"""A model over everything that was recorded: shard by shard, resumable, with an account of each shard."""

@@ -1,0 +1,1 @@
+"""Why two results differ: made again and compared file by file, or taken apart ingredient by ingredient."""

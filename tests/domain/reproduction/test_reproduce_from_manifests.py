@@ -1,0 +1,279 @@
+"""Checkpoints made again from their manifests, and evaluations taken apart along their manifests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from scored import QUICK, evaluation, predict
+
+from av_assets.cli import diff as cli_diff
+from av_assets.cli import reproduce as cli_reproduce
+from av_assets.domain.errors import EvidenceError, PolicyError
+from av_assets.domain.evidence.manifest import MadeFrom, Manifest, bundle_name
+from av_assets.policies.evaluation import EvaluationPolicy
+from av_assets.policies.training import TrainingPolicy
+from av_assets.production import environment_digest
+from av_assets.reproduction import explain, reproduce
+from resources.lake import Lake
+
+WEEK, FIRST, SECOND = "2025-06-02", "w20250602-aaaaaaaa", "w20250602-bbbbbbbb"
+SPLITS = {"drive-a": "train", "drive-b": "val", "drive-c": "test", "drive-d": "test"}
+
+
+@pytest.fixture
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    monkeypatch.setenv("AV_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AV_LAKE", (tmp_path / "lake").as_uri())
+    return Lake(uri=(tmp_path / "lake").as_uri(), scratch=str(tmp_path / "lake" / ".scratch"))
+
+
+def publish(
+    lake: Lake, asset: str, partition: str, source: Path, inputs: list[Manifest], **origin: Any
+) -> Manifest:
+    """A copy of the folder as a bundle, since publishing takes the files away."""
+    import shutil
+
+    made_from = MadeFrom(inputs={bundle_name(m.asset, m.partition): m.digest for m in inputs}, **origin)
+    with lake.workdir() as folder:
+        shutil.copytree(source, folder / "out")
+        return lake.publish(asset, partition, folder / "out", made_from=made_from)
+
+
+@pytest.fixture(scope="module")
+def taught(
+    golden: Path, tiny: TrainingPolicy, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, TrainingPolicy]:
+    """What the platform keeps of a short training."""
+    from av_assets.domain.learning.train import train
+
+    policy = tiny.model_copy(update={"epochs": 1})
+    out = tmp_path_factory.mktemp("taught")
+    train(policy, golden, out, seed=7)
+    return out, policy
+
+
+def kept(lake: Lake, taught: tuple[Path, TrainingPolicy], golden: Manifest, **origin: Any) -> Manifest:
+    from av_assets.training.checkpoints import checkpoints
+
+    folder, policy = taught
+    [version] = checkpoints.code_versions_by_key.values()
+    mine = {
+        "code_version": version,
+        "environment": environment_digest(),
+        "policies": {"training": policy.digest},
+    }
+    return publish(lake, "checkpoints", FIRST, folder, [golden], **(mine | origin))
+
+
+def test_a_checkpoint_comes_out_to_the_bit_and_what_was_otherwise_is_named(
+    lake: Lake, golden: Path, taught: tuple[Path, TrainingPolicy], tmp_path: Path
+) -> None:
+    dataset = publish(lake, "golden_slices", WEEK, golden, [])
+    before = kept(lake, taught, dataset)
+    found = reproduce(lake, f"checkpoints/{FIRST}", tmp_path / "again")
+    assert found["identical"], found["files"]
+    assert {f["path"]: f["state"] for f in found["files"]}["checkpoint.pt"] == "identical"
+    assert not found["ingredients"]
+    assert not found["note"]
+    assert lake.require("checkpoints", FIRST).digest == before.digest, "nothing was published"
+    # The same bytes from other code: identical, and the other code is named.
+    kept(lake, taught, dataset, code_version="0")
+    found = reproduce(lake, f"checkpoints/{FIRST}", tmp_path / "once-more")
+    assert found["identical"]
+    assert [d["ingredient"] for d in found["ingredients"]] == ["code version"]
+
+
+def test_a_checkpoint_of_another_machine_differs_and_the_machine_is_named(
+    lake: Lake,
+    golden: Path,
+    taught: tuple[Path, TrainingPolicy],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import shutil
+
+    folder, policy = taught
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    (other / "checkpoint.pt").write_bytes((folder / "checkpoint.pt").read_bytes() + b"other bits")
+    facts = json.loads((folder / "environment.json").read_bytes())
+    (other / "environment.json").write_text(
+        json.dumps(facts | {"cpu_capability": "AVX9", "torch": "1.0", "threads": 64})
+    )
+    history = json.loads((folder / "history.json").read_bytes())
+    history[0]["loss"] += 1.0
+    (other / "history.json").write_text(json.dumps(history))
+    config = json.loads((folder / "config.json").read_bytes())
+    (other / "config.json").write_text(json.dumps(config | {"epochs": 2, "max_seconds": 3600.0}))
+    dataset = publish(lake, "golden_slices", WEEK, golden, [])
+    kept(lake, (other, policy), dataset, environment="0" * 64)
+    done = CliRunner().invoke(cli_reproduce.reproduce, [f"checkpoints/{FIRST}"])
+    assert done.exit_code == 2, done.output
+    shown = done.output.splitlines()
+    assert "not the same" in shown[0]
+    assert "  checkpoint.pt differs" in shown
+    assert any(line.startswith("    0/loss: ") for line in shown)
+    for named in (
+        "environment: locked environment",
+        "hardware: cpu_capability AVX9 ->",
+        "threads: threads 64 -> 1",
+    ):
+        assert any(named in line for line in shown), named
+    monkeypatch.setenv("AV_LAKE", lake.uri)
+    refused = CliRunner().invoke(cli_reproduce.reproduce, [f"checkpoints/{FIRST}", "--out", str(other)])
+    assert "not_empty" in str(refused.exception)
+
+
+def test_what_cannot_be_made_again_says_what_is_missing(
+    lake: Lake, golden: Path, taught: tuple[Path, TrainingPolicy], tmp_path: Path
+) -> None:
+    dataset = publish(lake, "golden_slices", WEEK, golden, [])
+    gone = Manifest.model_validate(dataset.model_dump() | {"note": "never published"})
+    kept(lake, taught, gone)
+    with pytest.raises(EvidenceError, match="missing_input"):
+        reproduce(lake, f"checkpoints/{FIRST}", tmp_path / "a")
+    with pytest.raises(EvidenceError, match="not_reproducible"):
+        reproduce(lake, f"golden_slices/{WEEK}", tmp_path / "b")
+    with pytest.raises(EvidenceError, match="missing_bundle"):
+        reproduce(lake, f"checkpoints/{SECOND}", tmp_path / "c")
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "config.json").write_text('{"version": "0.1.0"}')
+    kept(lake, (old, taught[1]), dataset)
+    with pytest.raises(PolicyError, match="other_policy"):
+        reproduce(lake, f"checkpoints/{FIRST}", tmp_path / "d")
+
+
+class Evaluations:
+    """Two evaluations in a lake, with everything that they were made from."""
+
+    def __init__(self, lake: Lake, folder: Path) -> None:
+        self.lake, self.folder = lake, folder
+        self.policy = EvaluationPolicy.load()
+
+    def model(self, release: str, dataset: Manifest, facts: dict[str, Any], **origin: Any) -> Manifest:
+        made = self.folder / f"model-{release}"
+        made.mkdir()
+        (made / "environment.json").write_text(json.dumps({"seed": 13, "threads": 1} | facts))
+        training = {"policies": {"training": "1" * 64}, "code_version": "3"} | origin
+        checkpoint = publish(self.lake, "checkpoints", release, made, [dataset], **training)
+        packed = self.folder / f"bundle-{release}"
+        packed.mkdir()
+        (packed / "model.onnx").write_text(checkpoint.digest)
+        return publish(self.lake, "model_bundles", release, packed, [checkpoint], code_version="2")
+
+    def judge(
+        self, release: str, root: Path, seed: int, dataset: Manifest, model: Manifest, **origin: Any
+    ) -> None:
+        made = self.folder / f"eval-{release}"
+        made.mkdir()
+        found = evaluation(root, predict(root, made / "predictions.parquet", seed, 3.0, 0.8), QUICK)
+        (made / "report.json").write_text(json.dumps(found.report))
+        told = {"code_version": "3", "policies": {"evaluation": self.policy.digest}} | origin
+        publish(self.lake, "eval_reports", release, made, [model, dataset], **told)
+
+
+@pytest.mark.parametrize(
+    ("facts", "origin", "told"),
+    [
+        ({"seed": 14}, {}, "seed"),
+        ({}, {"policies": {"training": "2" * 64}}, "training config"),
+        ({}, {"code_version": "4"}, "checkpoints code"),
+        ({"seed": 14}, {"code_version": "4"}, "checkpoints code and seed"),
+    ],
+)
+def test_the_part_of_the_model_is_told_by_what_it_was_made_from(
+    lake: Lake, golden: Path, tmp_path: Path, facts: dict[str, Any], origin: dict[str, Any], told: str
+) -> None:
+    made = Evaluations(lake, tmp_path)
+    dataset = publish(lake, "golden_slices", WEEK, golden, [])
+    made.judge(FIRST, golden, 1, dataset, made.model(FIRST, dataset, {}))
+    made.judge(SECOND, golden, 2, dataset, made.model(SECOND, dataset, facts, **origin))
+    (tmp_path / "work").mkdir()
+    names = f"eval_reports/{FIRST}", f"eval_reports/{SECOND}"
+    found = explain(lake, *names, tmp_path / "work", {})
+    assert found["model_part"] == told
+    figures = found["slices"]["all"]["map50"]
+    assert figures["parts"]["model"] == pytest.approx(figures["change"])
+    assert figures["change"] != 0
+    assert not found["because"]["data"]
+    shown = CliRunner().invoke(cli_diff.diff, list(names), catch_exceptions=False)
+    assert f"model ({told})" in shown.output
+    assert "frames: 24 of both, 0 left, 0 came" in shown.output
+
+
+def test_thresholds_that_nobody_knows_any_more_are_told_with_the_code_and_known_ones_apart(
+    lake: Lake, golden: Path, tmp_path: Path
+) -> None:
+    import yaml
+
+    made = Evaluations(lake, tmp_path)
+    dataset = publish(lake, "golden_slices", WEEK, golden, [])
+    model = made.model(FIRST, dataset, {})
+    made.judge(FIRST, golden, 1, dataset, model)
+    strict = made.policy.model_copy(update={"version": "9.0.0", "score_floor": 0.5})
+    made.judge(SECOND, golden, 1, dataset, model, policies={"evaluation": strict.digest})
+    names = f"eval_reports/{FIRST}", f"eval_reports/{SECOND}"
+    (tmp_path / "work").mkdir()
+    (tmp_path / "more").mkdir()
+    unknown = explain(lake, *names, tmp_path / "work", {})
+    assert [d["what"] for d in unknown["because"]["code"]] == ["evaluation"]
+    assert "thresholds" not in unknown["slices"]["all"]["map50"]["parts"]
+    known = explain(lake, *names, tmp_path / "more", {strict.digest: strict})
+    assert [d["what"] for d in known["because"]["thresholds"]] == ["evaluation"]
+    assert known["slices"]["all"]["map50"]["parts"]["thresholds"] < 0
+    path = tmp_path / "evaluation.yaml"
+    path.write_text(yaml.safe_dump(strict.model_dump(mode="json")))
+    shown = CliRunner().invoke(
+        cli_diff.diff, [*names, "--policy", str(path), "--json"], catch_exceptions=False
+    )
+    assert json.loads(shown.output) == known
+
+
+@pytest.mark.parametrize("policy", ["the shipped one", "another"])
+def test_an_evaluation_is_made_again_from_the_bundle_and_the_dataset_that_it_names(
+    lake: Lake, golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    """What is measured is not of interest here: which files it is measured on is, and that latency is left out."""
+    from av_assets.domain.metrics import evaluate
+    from av_assets.promotion.evaluation import eval_reports
+
+    def measured(bundle: Path, dataset: Path, policy: EvaluationPolicy, out: Path) -> None:
+        model, spec = (bundle / "model.onnx").read_text(), (dataset / "dataset.json").read_text()
+        (out / "report.json").write_text(
+            json.dumps({"model": model, "spec": spec, "floor": policy.score_floor})
+        )
+        (out / "latency.json").write_text("differs from run to run")
+
+    monkeypatch.setattr(evaluate, "evaluate_bundle", measured)
+    made = Evaluations(lake, tmp_path)
+    dataset = publish(lake, "golden_slices", WEEK, golden, [])
+    model = made.model(FIRST, dataset, {})
+    held = made.policy if policy == "the shipped one" else made.policy.model_copy(update={"score_floor": 0.9})
+    out = tmp_path / "recorded"
+    out.mkdir()
+    with lake.workdir() as folder:
+        measured(lake.checkout(model, folder / "model"), golden, held, out)
+    (out / "latency.json").unlink()
+    [version] = eval_reports.code_versions_by_key.values()
+    mine = {
+        "code_version": version,
+        "environment": environment_digest(),
+        "policies": {"evaluation": held.digest},
+    }
+    publish(lake, "eval_reports", FIRST, out, [model, dataset], **mine)
+    # What is current now is another dataset and another model; neither is what it was made from.
+    (tmp_path / "newer").mkdir()
+    (tmp_path / "newer" / "dataset.json").write_text("frozen again")
+    publish(lake, "golden_slices", WEEK, tmp_path / "newer", [])
+    publish(lake, "model_bundles", FIRST, tmp_path / "newer", [])
+    found = reproduce(lake, f"eval_reports/{FIRST}", tmp_path / "again")
+    assert found["identical"] == (policy == "the shipped one"), found
+    told = [(d["ingredient"], d["what"]) for d in found["ingredients"]]
+    assert told == ([] if found["identical"] else [("policy", "evaluation")])
+    if not found["identical"]:
+        assert found["files"][0]["where"] == [f"floor: 0.9 -> {made.policy.score_floor}"]

@@ -28,7 +28,7 @@ from benchmarks.figures import Figure, Say, Settings, paired_ratio, take_turns
 if TYPE_CHECKING:
     from av_assets.domain.loading.sources import ShardRef, ShardSource
     from resources.objects import BucketStore
-    from resources.shard_cache import ShardCache
+    from resources.shard_cache.cache import ShardCache
 
 SHARDS, SHARD_BYTES, BLOCK = 12, 20_000_000, 1 << 20
 REPEATS, OPENED = 7, 20_000
@@ -58,7 +58,7 @@ def run(settings: Settings, say: Say) -> list[Figure]:
 def _warm(work: Path, refs: Sequence[ShardRef], store: BucketStore, times: int, say: Say) -> list[Figure]:
     """From the disk, as when a dataset is larger than memory; and from memory, where the cache's work shows most."""
     from av_assets.domain.loading.sources import FolderSource
-    from resources.shard_cache_sources import CachedShards
+    from resources.shard_cache.sources import CachedShards
 
     cache = _cache(work / "warm", store)
     cached, local = CachedShards(cache), FolderSource(work / "local")
@@ -98,7 +98,7 @@ def _drop_pages(files: Sequence[Path]) -> None:
 def _cold(work: Path, refs: Sequence[ShardRef], store: BucketStore, times: int, say: Say) -> Figure:
     """A fresh cache and bare downloads in turn; both read every byte that came."""
     from resources.object_keys import object_key
-    from resources.shard_cache_sources import CachedShards
+    from resources.shard_cache.sources import CachedShards
 
     def through_the_cache() -> None:
         cache = _cache(work / "cold", store)
@@ -185,7 +185,7 @@ def _hash_s(folder: Path, refs: Sequence[ShardRef]) -> float:
 
 
 def _cache(folder: Path, fetch: BucketStore | Callable[[str, Path], None]) -> ShardCache:
-    from resources.shard_cache import ShardCache
+    from resources.shard_cache.cache import ShardCache
 
     return ShardCache(folder, 2 * SHARDS * SHARD_BYTES, fetch)
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from av_assets.domain.evidence.manifest import Manifest
     from av_assets.domain.loading.sources import ShardRef
     from resources.lake import Lake
-    from resources.shard_cache import ShardCache
-    from resources.shard_cache_preload import Preloading
-    from resources.shard_cache_room import Took
+    from resources.shard_cache.cache import ShardCache
+    from resources.shard_cache.preload import Preloading
+    from resources.shard_cache.room import Took
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LONGEST_LIST = 64 << 20
@@ -48,7 +48,7 @@ def cache() -> None:
 @click.option("--prometheus", is_flag=True, help="Print the metrics as Prometheus reads them.")
 def show_status(as_json: bool, prometheus: bool) -> None:
     """What lies in the cache, how often that helped, and how long files took."""
-    from resources.shard_cache_report import as_dict, as_prometheus, lines
+    from resources.shard_cache.report import as_dict, as_prometheus, lines
 
     stats = _cache(open_lake()).stats()
     if prometheus:
@@ -164,7 +164,7 @@ def _lost(lake: Lake, cached: ShardCache) -> list[str]:
 
 
 def _cache(lake: Lake) -> ShardCache:
-    from resources.shard_cache_sources import node_cache
+    from resources.shard_cache.sources import node_cache
 
     return node_cache(lake)
 
@@ -191,7 +191,7 @@ def _until(step: Preloading) -> str:
 
 
 def _refs(lake: Lake, name: str, patterns: tuple[str, ...]) -> list[ShardRef]:
-    from resources.shard_cache_sources import shard_refs
+    from resources.shard_cache.sources import shard_refs
 
     refs = shard_refs(_manifest(lake, name), *patterns)
     if not refs:

@@ -18,8 +18,8 @@ from av_assets.domain.evidence.digests import sha256_file
 from av_assets.domain.evidence.manifest import Manifest
 from resources.objects import BucketStore, FolderStore
 from resources.segments import ROOT as SEGMENTS
-from resources.shard_cache_sources import shards_folder
-from resources.shard_cache_upkeep import files_of as cached_files
+from resources.shard_cache.sources import shards_folder
+from resources.shard_cache.upkeep import files_of as cached_files
 
 if TYPE_CHECKING:
     from resources.environment import Environment

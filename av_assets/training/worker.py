@@ -34,7 +34,7 @@ from av_assets.training.keeping import Keeping
 from resources.environment import environment
 from resources.lake import Lake
 from resources.objects import FolderStore
-from resources.shard_cache_sources import shard_source
+from resources.shard_cache.sources import shard_source
 from resources.tracking import Tracking
 
 REPORT_EVERY_S: Final = 5.0

@@ -19,7 +19,7 @@ from typing import Any
 
 from av_assets.domain.errors import AvError
 from av_assets.policies.cache import CachePolicy
-from resources.shard_cache import ShardCache
+from resources.shard_cache.cache import ShardCache
 
 
 def fetching(source: Path, log: Path, piece_s: float) -> Any:

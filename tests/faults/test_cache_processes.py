@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from av_assets.policies.cache import CachePolicy
-from resources.shard_cache import ShardCache
+from resources.shard_cache.cache import ShardCache
 
 POLICY = CachePolicy.load().model_copy(update={"keep_free_gb": 0.0, "wait_for_fetch_s": 20.0})
 SIZE = 200_000

@@ -18,7 +18,7 @@ from av_assets.policies.cache import CachePolicy
 from resources.lake import Lake, object_key
 from resources.object_patience import Patience
 from resources.objects import BucketStore
-from resources.shard_cache import ShardCache
+from resources.shard_cache.cache import ShardCache
 from tests.faults.flaky_s3 import FAULTS, FlakyS3, always, flaky_s3, now_and_then
 from tests.resources.conftest import BUCKET
 

@@ -14,8 +14,8 @@ from av_assets.domain.loading.sample_index import SampleIndex
 from av_assets.domain.loading.sources import FolderSource, ShardSource
 from av_assets.policies.cache import CachePolicy
 from resources.lake import Lake, object_key
-from resources.shard_cache import ShardCache
-from resources.shard_cache_sources import shard_refs, shard_source
+from resources.shard_cache.cache import ShardCache
+from resources.shard_cache.sources import shard_refs, shard_source
 
 POLICY = CachePolicy.load().model_copy(update={"keep_free_gb": 0.0})
 SIZES = [4, 3, 5, 4, 4, 4]

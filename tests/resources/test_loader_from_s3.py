@@ -20,8 +20,8 @@ from av_assets.policies.cache import CachePolicy
 from resources.lake import Lake, object_key
 from resources.object_patience import Patience
 from resources.objects import BucketStore
-from resources.shard_cache import ShardCache
-from resources.shard_cache_sources import shard_refs, shard_source
+from resources.shard_cache.cache import ShardCache
+from resources.shard_cache.sources import shard_refs, shard_source
 from tests.faults.flaky_s3 import FlakyS3, always, flaky_s3, now_and_then
 from tests.resources.conftest import BUCKET
 

@@ -25,9 +25,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from av_assets.domain.errors import AvError, EvidenceError, TransientError
 from av_assets.policies.cache import CachePolicy
 from resources.objects import FolderStore
-from resources.shard_cache import ShardCache
-from resources.shard_cache_files import Layout, stamp_ns
-from resources.shard_cache_upkeep import files_of
+from resources.shard_cache.cache import ShardCache
+from resources.shard_cache.files import Layout, stamp_ns
+from resources.shard_cache.upkeep import files_of
 
 SHARP = CachePolicy.load().model_copy(
     update={"evict_ahead_share": 0.0, "keep_free_gb": 0.0, "verify_share": 0.0, "wait_for_room_s": 0.01}
@@ -336,7 +336,7 @@ class TestFullDisk:
         def full(*_: object) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        monkeypatch.setattr("resources.shard_cache_metrics.os.posix_fallocate", full)
+        monkeypatch.setattr("resources.shard_cache.metrics.os.posix_fallocate", full)
         cache = ShardCache(tmp_path, BUDGET, origin, SHARP)
         assert use(cache, NAMES[0]) == FILES[NAMES[0]]
         assert list((tmp_path / "metrics").iterdir()) == []

@@ -22,10 +22,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from av_assets.domain.errors import TransientError
 from av_assets.policies.cache import CachePolicy
-from resources import shard_cache_spans
-from resources.shard_cache import ShardCache
-from resources.shard_cache_metrics import BOUNDS_S, Latency, Meter, gather, merged
-from resources.shard_cache_report import as_dict, as_prometheus, lines
+from resources.shard_cache import spans as cache_spans
+from resources.shard_cache.cache import ShardCache
+from resources.shard_cache.metrics import BOUNDS_S, Latency, Meter, gather, merged
+from resources.shard_cache.report import as_dict, as_prometheus, lines
 
 POLICY = CachePolicy.load().model_copy(update={"keep_free_gb": 0.0, "verify_share": 0.0})
 DATA = b"shard" * 100
@@ -143,7 +143,7 @@ class TestSpans:
     def spans(self, monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
         exporter, provider = InMemorySpanExporter(), TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(exporter))
-        monkeypatch.setattr(shard_cache_spans, "_tracer", lambda: provider.get_tracer("test"))
+        monkeypatch.setattr(cache_spans, "_tracer", lambda: provider.get_tracer("test"))
         return exporter
 
     def names(self, spans: InMemorySpanExporter) -> list[str]:
@@ -174,7 +174,7 @@ class TestSpans:
 
 
 def test_without_an_exporter_nothing_is_recorded() -> None:
-    with shard_cache_spans.span("lookup", DIGEST, 1) as span:
+    with cache_spans.span("lookup", DIGEST, 1) as span:
         assert span is None
 
 

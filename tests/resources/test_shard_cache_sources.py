@@ -20,8 +20,8 @@ from av_assets.domain.evidence.manifest import Manifest
 from av_assets.domain.loading.sources import ShardRef
 from av_assets.policies.cache import CachePolicy
 from resources.lake import Lake, object_key
-from resources.shard_cache import ShardCache
-from resources.shard_cache_sources import CachedShards, LakeFolder, shard_refs, shard_source
+from resources.shard_cache.cache import ShardCache
+from resources.shard_cache.sources import CachedShards, LakeFolder, shard_refs, shard_source
 from tests.resources.conftest import BUCKET
 
 POLICY = CachePolicy.load().model_copy(update={"keep_free_gb": 0.0})

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 GRAPH = json.loads((ROOT / "tests" / "graph.json").read_text("utf-8"))
 POLICY = RetentionPolicy.load()
 OF_A_DRIVE = {name for name, one in GRAPH.items() if one["partitions"] == "DynamicPartitionsDefinition:drive"}
-NO_ASSETS = {"policy_proposals", "policy_activations", "erasure_receipts"}
+NO_ASSETS = {"policy_proposals", "policy_activations", "erasure_receipts", "sweep_specs"}
 """Bundles that commands publish."""
 DRIVE = "veh1-a"
 

@@ -3,9 +3,9 @@
     with cache.local(sha256, size) as path: ...     the file is there, whole, and stays while the block runs
 
 A miss is fetched once, by whoever comes first, into a file of its own; it appears under its digest when its bytes are
-those of the digest, in one rename. What happens between processes is said in `shard_cache_files`.
-Belongs here: handing out, verifying, forgetting. Does not belong here: who makes room (`shard_cache_room`), who waits
-for whom (`shard_cache_flight`), where a lake's cache is (`shard_cache_sources`).
+those of the digest, in one rename. What happens between processes is said in `files`.
+Belongs here: handing out, verifying, forgetting. Does not belong here: who makes room (`room`), who waits
+for whom (`flight`), where a lake's cache is (`sources`).
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from typing import TYPE_CHECKING
 
 from av_assets.domain.errors import EvidenceError, TransientError
 from av_assets.policies.cache import CachePolicy
-from resources.shard_cache_fetch import Fetch, fetching, fill, verified
-from resources.shard_cache_files import DamagedFile, Layout, Lease, leased, publish, stamp_ns
-from resources.shard_cache_flight import flight
-from resources.shard_cache_metrics import Meter, gather, merged
-from resources.shard_cache_room import Room, Took
-from resources.shard_cache_spans import prepare, span
-from resources.shard_cache_upkeep import Stats, Verified, forget, verify
+from resources.shard_cache.fetch import Fetch, fetching, fill, verified
+from resources.shard_cache.files import DamagedFile, Layout, Lease, leased, publish, stamp_ns
+from resources.shard_cache.flight import flight
+from resources.shard_cache.metrics import Meter, gather, merged
+from resources.shard_cache.room import Room, Took
+from resources.shard_cache.spans import prepare, span
+from resources.shard_cache.upkeep import Stats, Verified, forget, verify
 
 if TYPE_CHECKING:
     from resources.objects import BucketStore, FolderStore
-    from resources.shard_cache_preload import Preloading, Wanted
+    from resources.shard_cache.preload import Preloading, Wanted
 
 _GB = 1_000_000_000
 
@@ -108,7 +108,7 @@ class ShardCache:
         Raises:
             AvError: larger_than_cache, it does not fit at once. What `local` raises.
         """
-        from resources.shard_cache_preload import preload
+        from resources.shard_cache.preload import preload
 
         return preload(self, list(wanted), pin=pin, threads=threads or self.policy.preload_threads)
 

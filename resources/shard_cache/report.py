@@ -1,6 +1,6 @@
 """What the cache did, for people, scripts and Prometheus.
 
-Belongs here: layouts. Does not belong here: counting (`shard_cache_metrics`).
+Belongs here: layouts. Does not belong here: counting (`metrics`).
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from resources.shard_cache_metrics import BOUNDS_S, COUNTERS, PER_OCTAVE, Latency
+from resources.shard_cache.metrics import BOUNDS_S, COUNTERS, PER_OCTAVE, Latency
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
-    from resources.shard_cache_upkeep import Stats
+    from resources.shard_cache.upkeep import Stats
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 _GAUGES = {

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from av_assets.domain.errors import AvError, EvidenceError, TransientError
-from resources.shard_cache_files import Layout, scan
+from resources.shard_cache.files import Layout, scan
 
 _KINDS: dict[str, type[AvError]] = {kind.__name__: kind for kind in (AvError, EvidenceError, TransientError)}
 _LONGEST_NOTE = 1 << 16

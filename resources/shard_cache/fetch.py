@@ -15,7 +15,7 @@ from pathlib import Path
 from av_assets.domain.errors import EvidenceError, TransientError
 from resources.object_keys import object_key
 from resources.objects import BucketStore, FolderStore
-from resources.shard_cache_files import DamagedFile, digest_of, hold
+from resources.shard_cache.files import DamagedFile, digest_of, hold
 
 Fetch = Callable[[str, Path], None]
 """Writes the bytes of a sha256 into the file, which is there and empty. Raises AvError where it cannot."""

@@ -18,7 +18,7 @@ from av_assets.policies.cache import CachePolicy
 from resources.environment import environment
 from resources.object_keys import object_key
 from resources.objects import FolderStore
-from resources.shard_cache import ShardCache
+from resources.shard_cache.cache import ShardCache
 
 if TYPE_CHECKING:
     from av_assets.domain.evidence.manifest import Manifest

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from resources.shard_cache_files import DamagedFile, Layout, digest_of, hold, scan
-from resources.shard_cache_flight import flight
-from resources.shard_cache_metrics import Counts
-from resources.shard_cache_room import Usage
+from resources.shard_cache.files import DamagedFile, Layout, digest_of, hold, scan
+from resources.shard_cache.flight import flight
+from resources.shard_cache.metrics import Counts
+from resources.shard_cache.room import Usage
 
 
 @dataclass(frozen=True)

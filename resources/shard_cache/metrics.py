@@ -21,7 +21,7 @@ from pathlib import Path
 
 from av_assets.domain.errors import TransientError
 from resources.objects import FolderStore
-from resources.shard_cache_files import scan
+from resources.shard_cache.files import scan
 
 COUNTERS = {
     "hits": "files that were here",

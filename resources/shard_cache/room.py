@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from av_assets.domain.errors import AvError, TransientError
-from resources.shard_cache_files import Layout, unlink_unless_held
-from resources.shard_cache_flight import lock, sweep_rests
+from resources.shard_cache.files import Layout, unlink_unless_held
+from resources.shard_cache.flight import lock, sweep_rests
 
 _HINT = struct.Struct("<QQ")
 _COMPLEMENT = (1 << 64) - 1

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from av_assets.domain.errors import AvError
 
 if TYPE_CHECKING:
-    from resources.shard_cache import ShardCache
+    from resources.shard_cache.cache import ShardCache
 
 _LOOK_EVERY_S = 0.2
 

@@ -1,0 +1,1 @@
+"""Shards of a bucket on this machine's disk, by digest: shared by all its processes, within a budget."""

@@ -16,13 +16,15 @@ from av_assets.domain.errors import AvError
 from av_assets.domain.operations.durations import UNKNOWN, Estimate, Quantiles, Task, estimate
 from av_assets.domain.operations.impact import FROZEN, Bundle, Held, Node, Remade, impact
 from av_assets.domain.triggers.areas import Bbox
+from av_assets.policies.label_fusion import LabelFusionPolicy
+from av_assets.policies.training import TrainingPolicy
 from resources.lake import Lake
 from resources.policies import outdated_drives, rollout, where_of
 from resources.policy_versions import proposal
 
 RUNS_MEASURED = 500  # the newest materializations of an asset tell how long it takes
 MAP = "map_tiles"
-EVENTS = "event_windows"
+EVENTS, LABELS = "event_windows", "auto_labels"
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,14 @@ def preview(
 
 
 def of_policy(lake: Lake, key: str) -> set[Bundle]:
-    """What is made under other numbers once the version is active."""
+    """What is made under other numbers once the version is active; numbers of training hold for what is taught next."""
     found = proposal(lake, key)
+    if isinstance(found.policy, TrainingPolicy):
+        return set()
+    if isinstance(found.policy, LabelFusionPolicy):
+        made = (lake.require(LABELS, drive) for drive in lake.partitions(LABELS))
+        others = (m for m in made if m.made_from.policies.get(found.policy.name) != found.policy.digest)
+        return {(LABELS, m.partition) for m in others}
     then = rollout(lake).with_version(found.policy)
     return {(EVENTS, drive) for drive in outdated_drives(lake, EVENTS, then)}
 

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 CHECKPOINTS, BUNDLES, EVALS, GOLDEN = "checkpoints", "model_bundles", "eval_reports", "golden_slices"
 FACTS_FILE: Final = "environment.json"
 CHAIN: Final = (EVALS, BUNDLES, CHECKPOINTS)
+NO_PART_OF_A_MODEL: Final = {
+    # A dataset and thresholds choose the smaller precisions of a bundle; evaluations run the float32 network.
+    BUNDLES: (CHECKPOINTS, GOLDEN, "evaluation"),
+    CHECKPOINTS: ("dataset_digest",),
+}
+"""Ingredients that change nothing of what the evaluated network says, or that are told by another name."""
 LABEL_FILES: Final = ("dataset.json", "index.parquet", "drives/*/*.parquet", "drives/*/*.json")
 
 
@@ -152,9 +158,7 @@ def _causes(lake: Lake, before: Manifest, after: Manifest) -> dict[str, list[Dif
     for asset in (BUNDLES, CHECKPOINTS):
         if asset in a and asset in b:
             pair = differences(_origin(lake, a[asset]), _origin(lake, b[asset]))
-            found["model"] += [
-                _of_model(d, asset) for d in pair if d.what not in (CHECKPOINTS, "dataset_digest")
-            ]
+            found["model"] += [_of_model(d, asset) for d in pair if d.what not in NO_PART_OF_A_MODEL[asset]]
     return found
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from av_assets.domain.errors import LandingError, PolicyError
 from av_assets.domain.evidence.digests import canonical_json
 from av_assets.domain.evidence.manifest import MadeFrom, Manifest, bundle_name
@@ -19,6 +21,7 @@ from av_assets.domain.triggers.rollout import refuse_bad_geofences
 from av_assets.domain.triggers.versions import policy_key, split_key
 from av_assets.policies.events import EventsPolicy
 from av_assets.policies.label_fusion import LabelFusionPolicy
+from av_assets.policies.training import TrainingPolicy
 from av_assets.policies.triggers import GeofencesPolicy, TriggersPolicy
 from resources.policies import active, rollout
 from resources.policy_versions import (
@@ -28,6 +31,9 @@ from resources.policy_versions import (
     LABELLER_REPORTS,
     REPORT_FILE,
     SHIPPED,
+    STEADY,
+    SWEEP_REPORTS,
+    SWEPT_FILE,
     THRESHOLDS_FILE,
     Proposal,
     history,
@@ -49,13 +55,13 @@ def activate(lake: Lake, kind: str, version: str, by: str, now_ns: int) -> dict[
     """Make a version the active one; returns the record that was kept.
 
     A version that was not active before needs a back-test that passed: of these very numbers, against what is active
-    now. Thresholds of labels need the labeller's report that chose them instead. One that was active before is a
-    rollback; `shipped` is the kill switch: neither waits for evidence.
+    now. Thresholds of labels need the labeller's report that chose them instead, numbers of training the report of a
+    sweep. One that was active before is a rollback; `shipped` is the kill switch: neither waits for evidence.
 
     Raises:
-        PolicyError: no_backtest, backtest_not_passed, backtest_outdated, no_labeller_report, report_not_passed,
-            report_outdated, same_person, base_not_active, already_active, activation_conflict (somebody else
-            activated meanwhile).
+        PolicyError: no_backtest, backtest_not_passed, backtest_outdated, no_labeller_report, no_sweep_report,
+            report_not_passed, report_outdated, same_person, base_not_active, already_active, activation_conflict
+            (somebody else activated meanwhile).
         EvidenceError: the proposal or the back-test is not intact; names the bundle.
     """
     model_of(kind)
@@ -111,6 +117,8 @@ def _evidence(lake: Lake, found: Proposal, by: str) -> tuple[Manifest | None, st
         )
     if kind == LabelFusionPolicy.name:
         return _labeller_report(lake, found), "report"
+    if kind == TrainingPolicy.name:
+        return _sweep_report(lake, found), "sweep"
     return _backtest(lake, found), "backtest"
 
 
@@ -135,6 +143,29 @@ def _labeller_report(lake: Lake, found: Proposal) -> Manifest:
             remedy="have more drives verified, and remake labeller_reports",
         )
     return made
+
+
+def _sweep_report(lake: Lake, found: Proposal) -> Manifest:
+    """The report of a sweep that chose these numbers, whatever their version is, on top of the active ones."""
+    for sweep in lake.partitions(SWEEP_REPORTS):
+        made = lake.require(SWEEP_REPORTS, sweep)
+        if not made.matching(SWEPT_FILE):
+            continue  # nothing won
+        chosen = TrainingPolicy.model_validate(yaml.safe_load(lake.read_bytes(made, SWEPT_FILE)))
+        if chosen.model_copy(update={"version": found.policy.version}) != found.policy:
+            continue
+        require_intact(lake, made)
+        if made.made_from.policies[TrainingPolicy.name] != active(lake, TrainingPolicy).digest:
+            raise PolicyError(f"sweep {sweep} started from other numbers than are active now",
+                              code="report_outdated", remedy="start another sweep")  # fmt: skip
+        steady = json.loads(lake.read_bytes(made, REPORT_FILE))["stability"]["state"]
+        if steady not in STEADY:
+            raise PolicyError(f"sweep {sweep}: other seeds do not give the same order ({steady})",
+                              code="report_not_passed", remedy="confirm with more epochs or frames")  # fmt: skip
+        return made
+    raise PolicyError(
+        f"no sweep chose the numbers of {found.key}", code="no_sweep_report", remedy="av sweeps start FILE"
+    )
 
 
 def _backtest(lake: Lake, found: Proposal) -> Manifest:

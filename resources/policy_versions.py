@@ -21,6 +21,7 @@ from av_assets.domain.triggers.versions import fit, split_key
 from av_assets.policies import Policy
 from av_assets.policies.events import EventsPolicy
 from av_assets.policies.label_fusion import LabelFusionPolicy
+from av_assets.policies.training import TrainingPolicy
 from av_assets.policies.triggers import GeofencesPolicy
 from resources.signing import trusted_keys
 
@@ -33,14 +34,18 @@ ACTIVATIONS: Final = "policy_activations"
 POLICY_FILE, PROPOSAL_FILE, ACTIVATION_FILE = "policy.yaml", "proposal.json", "activation.json"
 REPORT_FILE: Final = "report.json"
 LABELLER_REPORTS, THRESHOLDS_FILE = "labeller_reports", "thresholds.json"
+SWEEP_REPORTS, SWEPT_FILE = "sweep_reports", "training.yaml"
+STEADY: Final = ("stable", "not_asked")
+"""What a sweep says of its winner under other seeds when it may be adopted."""
 SHIPPED: Final = "shipped"
 MODELS: Final[Mapping[str, type[Policy]]] = {
     EventsPolicy.name: EventsPolicy,
     GeofencesPolicy.name: GeofencesPolicy,
     LabelFusionPolicy.name: LabelFusionPolicy,
+    TrainingPolicy.name: TrainingPolicy,
 }
 BACKTESTED: Final = frozenset({EventsPolicy.name, GeofencesPolicy.name})
-"""Kinds that a back-test speaks for; for the thresholds of labels the report of the labeller does."""
+"""Kinds that a back-test speaks for; for labels the report of the labeller does, for training a sweep's."""
 NO_GEOFENCES: Final = GeofencesPolicy(version="0.0.0", changes="events", base="0" * 64)
 
 

@@ -27,6 +27,8 @@ from resources.production_models import facts_of, production_model
 PREDICTIONS, SHARDS = "pool_predictions", "synced_shards"
 LOOKED_AT = 200
 """Drives that one look compares: two small files each."""
+BEHIND = {"dagster/priority": "-1"}
+"""Another model makes all drives due at once: drives that land meanwhile need not wait for them."""
 
 
 @dg.sensor(
@@ -56,7 +58,7 @@ def unpredicted_drives(context: dg.SensorEvaluationContext, lake: Lake) -> dg.Se
                 partition_key=drive,
                 run_key=f"{PREDICTIONS}:{drive}:{cursor['number']}",
                 asset_selection=[dg.AssetKey(PREDICTIONS)],
-                tags={"drive": drive, "release": model.partition},
+                tags={"drive": drive, "release": model.partition, **BEHIND},
             )
         )
     skipped = None if requests else dg.SkipReason(f"{model.partition} has seen these drives as they are")

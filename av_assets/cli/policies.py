@@ -33,6 +33,7 @@ def policy() -> None:
 def list_policies(as_json: bool) -> None:
     """List what is active, and every version that was proposed."""
     from av_assets.policies.label_fusion import LabelFusionPolicy
+    from av_assets.policies.training import TrainingPolicy
     from resources.policies import active as held
     from resources.policies import rollout
     from resources.policy_versions import BACKTESTS, REPORT_FILE, latest, proposals
@@ -47,7 +48,7 @@ def list_policies(as_json: bool) -> None:
             "how": (latest(lake, p.name) or {}).get("how", "shipped"),
             "dormant": p.name == "geofences" and now.dormant,
         }
-        for p in [*now, held(lake, LabelFusionPolicy)]
+        for p in [*now, held(lake, LabelFusionPolicy), held(lake, TrainingPolicy)]
     ]
     rows = []
     for key in proposals(lake):
@@ -91,7 +92,8 @@ def show_policy(name: str, schema: bool) -> None:
 @policy.command("propose")
 @click.argument("files", type=path_argument, nargs=-1)
 @click.option(
-    "--kind", help="events, geofences or label_fusion; default: the file's name up to its first '-' or '.'."
+    "--kind",
+    help="events, geofences, label_fusion or training; default: the file's name up to its first '-' or '.'.",
 )
 @by_option
 @json_option

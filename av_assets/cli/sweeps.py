@@ -18,6 +18,7 @@ from av_assets.domain.errors import AvError
 
 if TYPE_CHECKING:
     from av_assets.domain.evidence.manifest import Manifest
+    from av_assets.policies.training import TrainingPolicy
     from resources.lake import Lake
 
 SHOWN = 10
@@ -80,7 +81,9 @@ def status(sweep: str | None, as_json: bool) -> None:
 @sweeps.command()
 @click.argument("sweep")
 @click.option("--propose", is_flag=True, help="Write the chosen training policy into AV_POLICIES.")
-@click.option("--unstable", is_flag=True, help="Propose it although other seeds give another order.")
+@click.option(
+    "--unstable", is_flag=True, help="Write it although other seeds give another order; it is not activated."
+)
 @json_option
 def report(sweep: str, propose: bool, unstable: bool, as_json: bool) -> None:
     """What a finished sweep says: the winner, the order under other seeds, what mattered."""
@@ -95,7 +98,7 @@ def report(sweep: str, propose: bool, unstable: bool, as_json: bool) -> None:
         return
     _print_report(found)
     if path:
-        click.echo(f"wrote {path}")
+        click.echo(f"wrote {path}; next: av policy propose {path}")
 
 
 @sweeps.command()
@@ -174,22 +177,45 @@ def _print_report(found: dict[str, Any]) -> None:
 
 
 def _propose(lake: Lake, made: Manifest, found: dict[str, Any], unstable: bool) -> Path:
+    import yaml
+
+    from av_assets.policies.training import TrainingPolicy
     from av_assets.training.sweeps import POLICY_FILE
     from resources.environment import environment
+    from resources.policies import active
+    from resources.policy_versions import STEADY
 
+    held = active(lake, TrainingPolicy)
     if found["best"] is None:
         raise AvError(found["reason"], code="nothing_to_propose", remedy="widen the space or the limits")
-    if found["stability"]["state"] not in ("stable", "not_asked") and not unstable:
+    if found["stability"]["state"] not in STEADY and not unstable:
         raise AvError(
             f"other seeds do not give the same order ({found['stability']['state']})",
             code="unstable_winner",
-            remedy="confirm with more epochs or frames, or propose it with --unstable",
+            remedy="confirm with more epochs or frames; --unstable writes it all the same",
+        )
+    if made.made_from.policies[held.name] != held.digest:
+        raise AvError(
+            "it started from other numbers than are active now",
+            code="outdated_report",
+            remedy="start another sweep",
         )
     folder = environment().policies
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / POLICY_FILE
-    path.write_bytes(lake.read_bytes(made, POLICY_FILE))
+    fields = yaml.safe_load(lake.read_bytes(made, POLICY_FILE)) | {"version": _next_version(lake, held)}
+    path.write_text(yaml.safe_dump(fields, sort_keys=False), "utf-8")
     return path
+
+
+def _next_version(lake: Lake, held: TrainingPolicy) -> str:
+    """The next minor version after the active one and all that were proposed."""
+    from av_assets.domain.triggers.versions import Version, split_key
+    from resources.policy_versions import proposals
+
+    known = [held.version, *(split_key(key)[1] for key in proposals(lake, held.name))]
+    major, minor, _ = max(map(Version, known)).numbers
+    return f"{major}.{minor + 1}.0"
 
 
 def _number(value: Any) -> str:

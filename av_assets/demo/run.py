@@ -1,6 +1,7 @@
 """Land, ask, watch: everything happens through Dagster's sensors, automation and run queue.
 
-Belongs here: landing drives, and asking for what people ask for (this week's golden dataset, today's drift report).
+Belongs here: landing drives, and asking for what people ask for (this week's golden dataset, today's candidates,
+failures and drift report).
 Does not belong here: progress (watch), the result (summary).
 """
 
@@ -10,7 +11,6 @@ import os
 import shutil
 import time
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from typing import Any
 import dagster as dg
 
 from av_assets.demo.summary import Outcome, indexed, read_json, sum_up
-from av_assets.demo.watch import FROM_DATASET, GOLDEN_WEEK, LEARNING, Watch
+from av_assets.demo.watch import FROM_DATASET, GOLDEN_WEEK, LEARNING, Watch, today
 from av_assets.demo.world import late_drives
 from av_assets.platform import Platform, folders_to_land, request_run
 from partitions.releases import release_id
 from resources.environment import Environment, extra_drives
 from resources.lake import Lake
 from resources.landing import Landing
+from resources.production_models import production_model
 
 ENDED = ("complete", "quarantined", "failed")
 REQUEST_WITHIN_S = 120.0
@@ -46,6 +47,7 @@ def run_demo(
         problems += _drop_late(here, watch)
         problems += _mine(here, platform, watch)
         problems += _follow_the_dataset(platform, watch)
+        problems += _find_failures(platform, watch)
         problems += _ask_for_drift(platform, watch)
     return sum_up(lake, platform, watch, problems, started)
 
@@ -123,8 +125,7 @@ def _mine(here: Environment, platform: Platform, watch: Watch) -> list[str]:
     adjudicate(watch.lake, scripted(watch.lake, here.truth))
     seen = {d for d in watch.expected if (m := watch.lake.manifest("clip_embeddings", d)) and not m.note}
     watch.until(lambda: seen <= indexed(watch.lake), "similarity_index")
-    today = datetime.now(UTC).strftime("%Y-%m-%d")
-    run_id = request_run(platform.url, MINING, today)
+    run_id = request_run(platform.url, MINING, today())
     watch.until(lambda: watch.ended(run_id), "scenario_candidates")
     done = watch.instance.get_run_by_id(run_id)
     return [] if done and done.status == dg.DagsterRunStatus.SUCCESS else [f"mining failed: run {run_id}"]
@@ -149,20 +150,42 @@ def _follow_the_dataset(platform: Platform, watch: Watch) -> list[str]:
     return [f"run {run_id} of {GOLDEN_WEEK} failed" for run_id in failed()]
 
 
+def _find_failures(platform: Platform, watch: Watch) -> list[str]:
+    """The production model looks at every drive by itself; where it fails is asked for when it has."""
+    model = production_model(watch.lake)
+    if model is None:
+        return []
+    earlier = {run.run_id for run in watch.failed_runs(model.partition, "release")}
+    for drive in sorted(watch.to_predict() - watch.predicted()) if earlier else ():
+        request_run(platform.url, ["pool_predictions"], drive)  # the sensor leaves a failure to people
+
+    def failed() -> list[str]:
+        runs = watch.failed_runs(model.partition, "release")
+        return [run.run_id for run in runs if run.run_id not in earlier]
+
+    watch.until(lambda: watch.to_predict() <= watch.predicted() or bool(failed()), "pool_predictions")
+    run_id = request_run(platform.url, ["failure_buckets"], today())
+    watch.until(lambda: watch.ended(run_id), "failure_buckets")
+    done = watch.instance.get_run_by_id(run_id)
+    searched = done is not None and done.status == dg.DagsterRunStatus.SUCCESS
+    problems = [] if searched else [f"failure_buckets failed: run {run_id}"]
+    return [*(f"pool_predictions failed: run {run_id}" for run_id in failed()), *problems]
+
+
 def _ask_for_drift(platform: Platform, watch: Watch) -> list[str]:
     if watch.lake.partitions("drift_baselines") == []:
         return []
-    today = datetime.now(UTC).strftime("%Y-%m-%d")
-    run_id = request_run(platform.url, ["drift_reports"], today)
+    day = today()
+    run_id = request_run(platform.url, ["drift_reports"], day)
     watch.until(lambda: watch.ended(run_id), "drift_reports")
     if watch.instance.get_run_by_id(run_id).status != dg.DagsterRunStatus.SUCCESS:  # type: ignore[union-attr]
         return [f"drift_reports failed: run {run_id}"]
-    if read_json(watch.lake, "drift_reports", today, "report.json")["state"] != "alarm":
+    if read_json(watch.lake, "drift_reports", day, "report.json")["state"] != "alarm":
         return []
     deadline = time.monotonic() + REQUEST_WITHIN_S
 
     def asked() -> bool:
-        return watch.lake.manifest("retraining_requests", today) is not None
+        return watch.lake.manifest("retraining_requests", day) is not None
 
     watch.until(lambda: asked() or time.monotonic() > deadline, "retraining_requests")
     return [] if asked() else ["drift raised an alarm, and no retraining request followed"]

@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
-from av_assets.demo.watch import GOLDEN_WEEK, Watch
+import dagster as dg
+
+from av_assets.demo.watch import GOLDEN_WEEK, Watch, today
 from av_assets.drives import DriveState
 from av_assets.platform import Platform
 from av_assets.production import ALL
 from resources.lake import Lake
+
+SCORES = {"map50": "mAP50", "miou": "mIoU", "ece": "ECE", "map3d": "mAP3D", "nds": "NDS"}
 
 
 @dataclass
@@ -40,7 +43,8 @@ class Outcome:
         lines += ["", "What came of it"]
         lines += [f"  {name:<22} {value}" for name, value in self.totals.items()]
         if self.report:
-            lines += ["", f"  {'slice':<14}{'mAP50':>8}{'mIoU':>8}{'ECE':>8}{'drives':>8}{'frames':>8}"]
+            heads = "".join(f"{head:>8}" for head in (*SCORES.values(), "drives", "frames"))
+            lines += ["", f"  {'slice':<14}{heads}"]
             lines += [_slice_line(name, found) for name, found in sorted(self.report["slices"].items())]
             lines += [f"  verdict: {self.report['verdict']['state']}"]
         lines += [f"  drift: {self.drift}"] if self.drift else []
@@ -52,7 +56,7 @@ class Outcome:
 def sum_up(lake: Lake, platform: Platform, watch: Watch, problems: list[str], started: float) -> Outcome:
     states = watch.drives(watch.expected)
     report = read_json(lake, "eval_reports", watch.release, "report.json") if watch.release else {}
-    drift = read_json(lake, "drift_reports", datetime.now(UTC).strftime("%Y-%m-%d"), "report.json")
+    drift = read_json(lake, "drift_reports", today(), "report.json")
     golden = read_json(lake, "golden_slices", GOLDEN_WEEK, "dataset.json")
     redactions = [
         stream
@@ -73,6 +77,8 @@ def sum_up(lake: Lake, platform: Platform, watch: Watch, problems: list[str], st
         **_mined(lake),
         "verified labels": f"{sum(r.get('labels', 0) for r in labels):,}",
         "golden dataset": f"{golden['version'][:12]} ({len(golden['members'])} drives)" if golden else "none",
+        "predicted frames": _predicted(watch),
+        "failures": _failures(lake),
     }
     return Outcome(
         ok=not problems and bool(report),
@@ -93,16 +99,48 @@ def indexed(lake: Lake) -> set[str]:
 
 def _mined(lake: Lake) -> dict[str, str]:
     """Scenes, what is in the index, what was chosen for labelling, and how much of the domain was driven."""
-    today = datetime.now(UTC).strftime("%Y-%m-%d")
-    scenes, candidates = lake.tables.read("scenes"), lake.tables.read("candidates", [("day", "=", today)])
+    scenes, candidates = lake.tables.read("scenes"), lake.tables.read("candidates", [("day", "=", today())])
     index = read_json(lake, "similarity_index", ALL, "report.json")
-    coverage = read_json(lake, "coverage_ledgers", today, "coverage.json")
+    coverage = read_json(lake, "coverage_ledgers", today(), "coverage.json")
     return {
         "scenes": "none" if scenes is None else f"{scenes.num_rows} described",
         "similarity index": f"{len(indexed(lake))} drives, {index.get('rows', 0)} vectors",
         "mined for labelling": "none" if candidates is None else f"{candidates.num_rows} clips",
         "operational domain": _driven(coverage),
     }
+
+
+def _predicted(watch: Watch) -> str:
+    """Of the drives that the production model has seen; how fast, by the runs that really looked at them."""
+    drives, frames, span_s, wall_s = sorted(watch.predicted()), 0, 0.0, 0.0
+    for drive in drives:
+        for figures in _looks(watch.instance, drive):
+            frames += int(figures["predicted"])
+            span_s += figures["span_s"]
+            wall_s += figures["pace/wall_s"]
+    pace = f", {span_s / wall_s:.1f} x realtime" if wall_s else ""
+    return f"{frames:,} of {len(drives)} drives{pace}" if drives else "none"
+
+
+def _looks(instance: dg.DagsterInstance, drive: str) -> list[dict[str, Any]]:
+    """Figures of the newest materialization that was not a bundle found made already; none where nobody kept it."""
+    wanted = dg.AssetRecordsFilter(dg.AssetKey("pool_predictions"), asset_partitions=[drive])
+    for record in instance.fetch_materializations(wanted, limit=10).records:
+        event = record.asset_materialization
+        figures = {name: value.value for name, value in event.metadata.items()} if event else {}
+        if not figures.get("reused", True):
+            return [figures]
+    return []
+
+
+def _failures(lake: Lake) -> str:
+    """Clips of today's search that fail, and the largest buckets by name."""
+    report = read_json(lake, "failure_buckets", today(), "report.json")
+    if not report:
+        return "none were looked for"
+    largest = sorted(report["buckets"], key=lambda name: -report["buckets"][name])[:3]
+    named = f" in {len(report['buckets'])} buckets: {', '.join(largest)}" if largest else ""
+    return f"{report['clips_failing']} of {report['clips']} clips{named}"
 
 
 def _driven(coverage: dict[str, Any]) -> str:
@@ -115,7 +153,7 @@ def _driven(coverage: dict[str, Any]) -> str:
 def _drift(lake: Lake, report: dict[str, Any]) -> str:
     if not report:
         return ""
-    request = read_json(lake, "retraining_requests", datetime.now(UTC).strftime("%Y-%m-%d"), "request.json")
+    request = read_json(lake, "retraining_requests", today(), "request.json")
     asked = f", retraining requested for {', '.join(request['features'])}" if request else ""
     return f"{report['state']} over {len(report['current_drives'])} new drives{asked}"
 
@@ -149,7 +187,5 @@ def _events(rows: list[dict[str, Any]]) -> str:
 
 
 def _slice_line(name: str, found: dict[str, Any]) -> str:
-    numbers = "".join(
-        f"{found[k]:8.3f}" if found[k] is not None else f"{'-':>8}" for k in ("map50", "miou", "ece")
-    )
+    numbers = "".join(f"{'-':>8}" if found[k] is None else f"{found[k]:8.3f}" for k in SCORES)
     return f"  {name:<14}{numbers}{found['drives']:>8}{found['frames']:>8}"

@@ -9,18 +9,27 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import dagster as dg
 
 from av_assets.drives import STAGES, DriveState, drive_states
+from av_assets.mining.failing import Pool
 from resources.lake import Lake
 from resources.landing import Landing
+from resources.production_models import production_model
 
 LOOK_EVERY_S = 2.0
 GOLDEN_WEEK = "2025-06-02"  # the week of the sample drives; those of later weeks are new to the model
 LEARNING = ("golden_slices", "checkpoints", "model_bundles", "eval_reports")
 FROM_DATASET = ("drift_baselines", "dataset_archives")
+FROM_MODEL = ("pool_predictions", "failure_buckets")
 LIMIT_S = 1800.0
+
+
+def today() -> str:
+    """The partition of what is made once a day."""
+    return datetime.now(UTC).strftime("%Y-%m-%d")
 
 
 class Watch:
@@ -47,8 +56,8 @@ class Watch:
         run = self.instance.get_run_by_id(run_id)
         return run is not None and run.is_finished
 
-    def failed_runs(self, partition: str) -> list[dg.DagsterRun]:
-        runs = self.instance.get_runs(dg.RunsFilter(tags={"dagster/partition": partition}))
+    def failed_runs(self, partition: str, tag: str = "dagster/partition") -> list[dg.DagsterRun]:
+        runs = self.instance.get_runs(dg.RunsFilter(tags={tag: partition}))
         return [
             r
             for r in runs
@@ -76,7 +85,8 @@ class Watch:
         )
         with Progress(*columns, transient=True) as progress:
             tasks = {
-                stage: progress.add_task(stage, total=1) for stage in (*STAGES, *LEARNING, *FROM_DATASET)
+                stage: progress.add_task(stage, total=1)
+                for stage in (*STAGES, *LEARNING, *FROM_DATASET, *FROM_MODEL)
             }
 
             def show(what: str) -> None:
@@ -98,7 +108,24 @@ class Watch:
             a: (int(bool(self.release) and self.lake.manifest(a, self.release) is not None), 1)
             for a in LEARNING[1:]
         }
-        return {**per_drive, **golden, **model}
+        return {**per_drive, **golden, **model, **self._from_model()}
+
+    def to_predict(self) -> set[str]:
+        """Drives with shards: those in quarantine have none."""
+        return set(self.lake.partitions("synced_shards")) & set(self.expected)
+
+    def predicted(self) -> set[str]:
+        """Drives that the production model has seen as they are now; none before there is one."""
+        model = production_model(self.lake)
+        return set(Pool.of(self.lake, model).predictions) if model else set()
+
+    def _from_model(self) -> dict[str, tuple[int, int]]:
+        to_predict = self.to_predict()
+        found = self.lake.manifest("failure_buckets", today())
+        return {
+            "pool_predictions": (len(self.predicted() & to_predict), max(len(to_predict), 1)),
+            "failure_buckets": (int(found is not None), 1),
+        }
 
 
 class _Lines:

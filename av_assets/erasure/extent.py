@@ -232,7 +232,7 @@ class Installation:
 
         gone = extent.objects.keys()
         files = places.files_of(self.places, drives, gone, self.idle_before_s())
-        places.remove(self.places, files, places.landed_keys(self.places, drives))
+        places.remove(self.places, drives, files, places.landed_keys(self.places, drives))
         for drive in drives:
             register_scenes(self.scene_index, drive, ())
         if studio := self.label_studio:

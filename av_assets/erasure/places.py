@@ -1,5 +1,5 @@
 """What lies of erased drives outside bundles and tables: the landing area, ground truth, returned labels, work in
-progress, caches, offline runs of the tracker, and what interrupted runs left in the lake.
+progress, caches, offline runs of the tracker, accepted mining specs, and what interrupted runs left in the lake.
 
 Belongs here: finding and removing files. Does not belong here: bundles, tables, Dagster's own storage.
 """
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from av_assets.domain.erasure.naming import names_in_bytes, names_of
 from av_assets.domain.evidence.digests import sha256_file
 from av_assets.domain.evidence.manifest import Manifest
+from av_assets.erasure import specs
+from av_assets.policies.mining import ACCEPTED_FOLDER
 from resources.objects import BucketStore, FolderStore
 from resources.segments import ROOT as SEGMENTS
 from resources.shard_cache.sources import shards_folder
@@ -36,6 +38,7 @@ class Places:
         scratch: folders of work in progress; those that no run uses are rests of killed ones, and go.
         tracker: offline runs; a file with the bytes of an object that goes, or that names a drive, goes.
         shards: this machine's shard cache; a file that is an object that goes, goes.
+        specs: accepted mining specs; those that name a drive go.
     """
 
     landing: Landing | None = None
@@ -43,12 +46,14 @@ class Places:
     scratch: Path | None = None
     tracker: Path | None = None
     shards: Path | None = None
+    specs: Path | None = None
 
 
 def places(here: Environment, landing: Landing | None) -> Places:
     """Those of this installation."""
     by_name = {"truth": here.truth, "labels": here.labels, "cache": here.cache}
-    return Places(landing, by_name, here.scratch, here.home / "wandb", shards_folder(here))
+    accepted = here.policies / ACCEPTED_FOLDER
+    return Places(landing, by_name, here.scratch, here.home / "wandb", shards_folder(here), accepted)
 
 
 def files_of(
@@ -69,6 +74,8 @@ def files_of(
         by_place["tracker"] = [p for p in _files(found.tracker) if _tells(p, drives, objects)]
     if found.shards is not None:
         by_place["shards"] = list(cached_files(found.shards, objects))
+    if found.specs is not None:
+        by_place["specs"] = list(specs.naming(found.specs, drives))
     return {name: files for name, files in sorted(by_place.items()) if files}
 
 
@@ -78,8 +85,11 @@ def landed_keys(found: Places, drives: Sequence[str]) -> list[str]:
     return [key for drive in drives for key in bucket.keys(f"{drive}/")] if bucket is not None else []
 
 
-def remove(found: Places, files: dict[str, list[Path]], keys: Sequence[str]) -> None:
-    for path in (path for paths in files.values() for path in paths):
+def remove(found: Places, drives: Sequence[str], files: dict[str, list[Path]], keys: Sequence[str]) -> None:
+    """Remove what `files_of` and `landed_keys` found of the drives."""
+    for path in files.get("specs", ()):
+        specs.drop(path, drives)
+    for path in (path for place, paths in files.items() if place != "specs" for path in paths):
         path.unlink(missing_ok=True)
         _remove_empty(path.parent, [*found.by_name.values(), found.scratch, found.tracker])
     bucket = found.landing.bucket if found.landing is not None else None

@@ -7,10 +7,8 @@ Belongs here: reading and adding them. Does not belong here: what a spec may say
 from pathlib import Path
 
 from av_assets.domain.errors import PolicyError
-from av_assets.policies.mining import MiningSpec, dump_specs, load_specs
+from av_assets.policies.mining import ACCEPTED_FOLDER, MiningSpec, dump_specs, load_specs
 from resources.environment import environment
-
-FOLDER = "mining"
 
 
 def accepted_specs() -> list[MiningSpec]:
@@ -50,4 +48,4 @@ def accept(spec: MiningSpec) -> Path:
 
 
 def _folder() -> Path:
-    return environment().policies / FOLDER
+    return environment().policies / ACCEPTED_FOLDER

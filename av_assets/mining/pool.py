@@ -1,6 +1,7 @@
 """Workflow 12, first half: the production model over everything that was recorded."""
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -187,7 +188,8 @@ class PoolRun:
             folder.mkdir(parents=True)
             loaded = OnnxPerception(self.lake.checkout(model, folder), self.policy.num_threads)
             see = look_of(loaded.config, self.policy.camera, self.policy.lidars, self.policy.radars)
-            self._loaded = {model.content: Predictor(loaded, self.policy, see)}
+            streams = self.policy.streams or max(1, (os.cpu_count() or 1) // self.policy.num_threads)
+            self._loaded = {model.content: Predictor(loaded, self.policy, see, streams)}
         return self._loaded[model.content], model
 
     def _origin(self, model: Manifest, shards: Manifest) -> "Origin":

@@ -10,7 +10,10 @@ from av_assets.policies import Policy
 
 
 class InferencePolicy(Policy):
-    """Numbers of batch inference. All but `workers` and `prefetch` may change what comes out, in the last digits."""
+    """Numbers of batch inference.
+
+    All but `streams`, `workers` and `prefetch` may change what comes out, in the last digits.
+    """
 
     name: ClassVar[str] = "inference"
     camera: str = Field(description="whose pictures are looked at")
@@ -20,6 +23,9 @@ class InferencePolicy(Policy):
         description="frames that the network gets at once"
     )
     num_threads: Annotated[int, Field(ge=1, le=256)] = Field(description="threads of the network")
+    streams: Annotated[int, Field(ge=0, le=256)] = Field(
+        description="batches that the network works on at once; 0: as many as there are cores for"
+    )
     workers: Annotated[int, Field(ge=0, le=256)] = Field(
         description="processes that read and decode; 0: one thread beside the network"
     )

@@ -28,6 +28,7 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Values = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,99}$")]
 MOST_SPECS = 500
+ACCEPTED_FOLDER = "mining"  # in the folder of the installation's policies: specs that people accepted
 
 
 class _Part(BaseModel):

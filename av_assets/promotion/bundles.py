@@ -24,6 +24,7 @@ from sensors.conditions import on_new_release
 
 TEMPLATES = PROJECT / "deployments" / "triton"
 LOAD_TIMEOUT_S = 120
+PRECISIONS = ("fp32", "fp16", "int8")  # in the order that people compare them
 LOAD = """
 import sys
 from pathlib import Path
@@ -145,20 +146,21 @@ def _read(lake: Lake, manifest: Manifest, name: str) -> dict[str, Any]:
 def _describe(lake: Lake, manifest: Manifest) -> dict[str, Any]:
     config, report = (_read(lake, manifest, f"{n}.json") for n in ("inference_config", "precision_report"))
     parity, engines = (_read(lake, manifest, f"{n}.json") for n in ("parity", "tensorrt"))
+    there = [p for p in PRECISIONS if p in report["bytes"]]
     rows = (
         {
             "slice": name,
             "frames": str(row["frames"]),
-            **{p: "-" if value is None else f"{value:.3f}" for p, value in row["map50"].items()},
+            **{p: "-" if (value := row["map50"][p]) is None else f"{value:.3f}" for p in there},
         }
         for name, row in report["slices"].items()
     )
     sizes = (
-        {"precision": name, "bytes": str(size), "usable": report["refused"].get(name, "yes")}
-        for name, size in report["bytes"].items()
+        {"precision": p, "MB": f"{report['bytes'][p] / 1e6:.2f}", "usable": report["refused"].get(p, "yes")}
+        for p in there
     )
     return {
-        "precisions": table(sizes),
+        "sizes": table(sizes),
         "map50": table(rows),
         "parity_inputs": parity["inputs"],
         "parity_max_abs_diff": max(parity["onnx"]["max_abs_diff"][name] for name in parity["heads"]),

@@ -63,7 +63,8 @@ def _evaluate(work: Work, policy: EvaluationPolicy) -> str:
     # Latency differs from run to run: it is shown in the catalog, and is no part of the bundle.
     latency = work.out / "latency.json"
     measured = json.loads(latency.read_bytes())
-    work.facts.update({f"latency/{k}": v for k, v in measured.items() if isinstance(v, int | float)})
+    figures = {k: round(v, 2) if isinstance(v, float) else v for k, v in measured.items()}
+    work.facts.update({f"latency/{k}": v for k, v in figures.items() if isinstance(v, int | float)})
     latency.unlink()
     return ""
 
@@ -82,6 +83,18 @@ def _describe(lake: Lake, manifest: Manifest) -> dict[str, Any]:
     return {
         "verdict": report["verdict"]["state"],
         "slices": table(rows),
+        **_cuboid_errors(report["slices"]["all"]),
         "dataset_version": report["dataset_version"],
         **pictures(lake, manifest, *(f.path for f in manifest.matching("*.png"))),
     }
+
+
+def _cuboid_errors(whole: dict[str, Any]) -> dict[str, Any]:
+    """How far off found cuboids are, class by class, as nuScenes measures it; nothing where none was compared."""
+    by_class = whole["tp_errors_by_class"]
+    rows = [
+        {"class": name, **{kind: "-" if off is None else f"{off:.3f}" for kind, off in one.items()}}
+        for name, one in (by_class or {}).items()
+        if one
+    ]
+    return {"cuboid_errors": table(rows)} if rows else {}

@@ -16,7 +16,7 @@ from av_assets.domain.errors import TransientError
 from av_assets.domain.evidence.digests import sha256_json
 from av_assets.domain.evidence.manifest import MadeFrom, Manifest
 from av_assets.policies.training import TrainingPolicy
-from av_assets.presentation import pictures
+from av_assets.presentation import pictures, table
 from av_assets.production import Work, bundle_metadata, code_version, lineage, produce
 from av_assets.training.keeping import Keeping
 from partitions.releases import release_week, releases
@@ -24,10 +24,14 @@ from resources import segments
 from resources.compute import TRAIN_MULTISENSOR
 from resources.lake import Lake
 from resources.launching import gpus_of, launch, processes_for
+from resources.policies import active
 from sensors.conditions import on_new_release
 
 SEED = 13
 WORKER = "av_assets.training.worker"
+COLUMNS = ("epoch", "loss", "heatmap", "box", "drivable", "bev_heatmap", "bev_box", "learning_rate", "val_map50",
+           "val_map3d")  # fmt: skip
+"""What the catalog shows of an epoch; slices stand in history.json."""
 
 
 @dg.asset(
@@ -43,7 +47,7 @@ def checkpoints(
     context: dg.AssetExecutionContext, lake: Lake, pipes: dg.ResourceParam[dg.PipesClient]
 ) -> dg.MaterializeResult:
     """Workflow 13 of 36: takes the release's golden_slices, gives a checkpoint with everything that resume needs."""
-    started, release, policy = time.time_ns(), context.partition_key, TrainingPolicy.load()
+    started, release, policy = time.time_ns(), context.partition_key, active(lake, TrainingPolicy)
     golden = lake.require("golden_slices", release_week(release))
     made_from = lineage([golden], code_version(context), [policy])
 
@@ -112,5 +116,12 @@ def run_worker(
 
 
 def _describe(lake: Lake, manifest: Manifest) -> dict[str, Any]:
-    epochs = json.loads(lake.read_bytes(manifest, "history.json"))
-    return {"history": dg.MetadataValue.json(epochs), **pictures(lake, manifest, "curves.png")}
+    history = json.loads(lake.read_bytes(manifest, "history.json"))
+    shown = [{**row, "epoch": row["epoch"] + 1} for row in history]  # people count from one, as the curves do
+    rows = ({c: _text(row[c]) for c in COLUMNS if c in row} for row in shown)
+    scores = {c: row[c] for row in history[-1:] for c in ("val_map50", "val_map3d") if row.get(c) is not None}
+    return {**scores, "epochs": table(rows), **pictures(lake, manifest, "curves.png")}
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

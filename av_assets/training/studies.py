@@ -13,12 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import yaml
+from pydantic import ValidationError
+
 from av_assets.domain.errors import EvidenceError, LandingError, PolicyError
 from av_assets.domain.evidence.digests import canonical_json
 from av_assets.domain.evidence.manifest import MadeFrom, Manifest, bundle_name
 from av_assets.domain.evidence.signatures import sign
 from av_assets.policies.sweeps import SweepPolicy, training_policy
+from av_assets.policies.training import TrainingPolicy
 from resources.environment import environment
+from resources.policies import active
 from resources.policy_versions import require_intact
 from resources.production_models import require_production_model
 from resources.signing import signing_key
@@ -43,12 +48,14 @@ class Sweep:
     Attributes:
         golden: the dataset that every trial learns from, whatever is frozen later.
         baseline: figures of the baseline's last epoch on the same val frames; empty without a baseline.
+        base: digest of the training policy that was active when it was started.
     """
 
     spec: SweepPolicy
     manifest: Manifest
     golden: Manifest
     baseline: dict[str, float]
+    base: str
 
 
 def start(lake: Lake, path: Path) -> Sweep:
@@ -59,20 +66,20 @@ def start(lake: Lake, path: Path) -> Sweep:
             another specification; no_comparable_baseline.
         EvidenceError: missing_bundle, there is no such dataset or release.
     """
-    spec = SweepPolicy.load(path)
-    present = lake.manifest(SPECS, spec.sweep)
+    asked, base = SweepPolicy.load(path), active(lake, TrainingPolicy)
+    present = lake.manifest(SPECS, asked.sweep)
     if present is not None and lake.signature(present) is not None:
-        held = sweep_of(lake, spec.sweep)
-        if held.spec.digest == spec.digest:
-            return held
-        raise _exists(spec, path)
+        if present.made_from.policies[asked.name] == asked.digest:
+            return sweep_of(lake, asked.sweep)
+        raise _exists(asked, path)
+    spec = _on_top_of(base, asked)
     golden = _golden(lake, spec)
     figures = {} if spec.baseline is None else _baseline(lake, spec, golden)
     inputs = {bundle_name(GOLDEN, golden.partition): golden.digest}
     with lake.workdir() as folder:
-        (folder / SPEC_FILE).write_bytes(path.read_bytes())
+        (folder / SPEC_FILE).write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
         (folder / BASELINE_FILE).write_bytes(canonical_json({"release": spec.baseline, "figures": figures}))
-        made_from = MadeFrom(inputs=inputs, policies={spec.name: spec.digest})
+        made_from = MadeFrom(inputs=inputs, policies={p.name: p.digest for p in (asked, base)})
         try:
             manifest = lake.publish(SPECS, spec.sweep, folder, made_from=made_from, write_once=True)
         except LandingError as error:
@@ -99,7 +106,7 @@ def sweep_of(lake: Lake, name: str) -> Sweep:
             f"{bundle} with digest {digest[:12]} is gone", code="missing_input", file=f"{SPECS}/{name}"
         )
     figures = json.loads(lake.read_bytes(manifest, BASELINE_FILE))["figures"]
-    return Sweep(spec, manifest, golden, figures)
+    return Sweep(spec, manifest, golden, figures, manifest.made_from.policies[TrainingPolicy.name])
 
 
 def storage_place(sweep: str) -> Path | str:
@@ -118,6 +125,23 @@ def study_of(spec: SweepPolicy) -> optuna.Study:
 def state_folder(sweep: str, launch: Launch) -> Path:
     """Where a trial's training keeps its state; a repetition finds what the trial before it left."""
     return environment().scratch / "sweeps" / sweep / f"{launch.origin}-{launch.seed}"
+
+
+def _on_top_of(base: TrainingPolicy, asked: SweepPolicy) -> SweepPolicy:
+    """The specification with `fixed` naming all in which the active training policy is not the shipped one.
+
+    Raises:
+        PolicyError: policy_invalid, on top of it the training policy refuses the space.
+    """
+    now, shipped = base.model_dump(mode="json"), TrainingPolicy.load().model_dump(mode="json")
+    other = {n: v for n, v in now.items() if v != shipped[n] and n != "version" and n not in asked.space}
+    fixed = other | asked.model_dump(mode="json")["fixed"]
+    try:
+        return SweepPolicy.model_validate(asked.model_dump(mode="json") | {"fixed": fixed})
+    except ValidationError as error:
+        raise PolicyError(
+            f"on top of training {base.version}: {error.errors()[0]['msg']}", code="policy_invalid"
+        ) from error
 
 
 def _exists(spec: SweepPolicy, path: Path) -> PolicyError:

@@ -14,6 +14,7 @@ import dagster as dg
 
 from av_assets.domain.evidence.digests import canonical_json
 from av_assets.domain.evidence.manifest import Manifest
+from av_assets.domain.evidence.signatures import sign
 from av_assets.presentation import pictures, table
 from av_assets.production import Work, bundle_metadata, code_version, lineage, produce
 from av_assets.training.studies import (
@@ -29,6 +30,8 @@ from partitions.sweeps import sweep_trials as trials
 from partitions.sweeps import sweeps, trial_key, trial_of
 from resources.compute import LIGHT, TRAIN_MULTISENSOR
 from resources.lake import Lake
+from resources.policy_versions import STEADY
+from resources.signing import signing_key
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -102,6 +105,7 @@ def sweep_reports(context: dg.AssetExecutionContext, lake: Lake) -> dg.Materiali
     finished = [lake.manifest("sweep_trials", trial_key(sweep.spec.sweep, t.number)) for t in held]
     inputs = [sweep.manifest, *(m for m in finished if m is not None)]
     made_from = lineage(inputs, code_version(context), [sweep.spec], rows)
+    made_from.policies["training"] = sweep.base
 
     def report(work: Work) -> str:
         return _write(work, sweep, study)
@@ -115,6 +119,8 @@ def sweep_reports(context: dg.AssetExecutionContext, lake: Lake) -> dg.Materiali
         report,
         run_id=context.run.run_id,
     )
+    if lake.signature(made.manifest) is None:  # activating what it chose rests on it
+        lake.keep_signature(made.manifest, sign(signing_key(), made.manifest))
     return dg.MaterializeResult(
         metadata=bundle_metadata(made, started) | _describe(lake, made.manifest),
         data_version=dg.DataVersion(made.manifest.content),
@@ -140,7 +146,7 @@ def sweep_reports_name_a_stable_winner(
     report = _report(lake, context.partition_key)
     state = report["stability"]["state"]
     return dg.AssetCheckResult(
-        passed=report["best"] is not None and state in ("stable", "not_asked"),
+        passed=report["best"] is not None and state in STEADY,
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"stability": dg.MetadataValue.json(report["stability"]), "reason": report["reason"]},
     )

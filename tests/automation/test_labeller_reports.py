@@ -19,6 +19,7 @@ from av_assets.cli import thresholds as cli_thresholds
 from av_assets.domain.errors import AvError, PolicyError
 from av_assets.domain.evidence.manifest import MadeFrom
 from av_assets.domain.labels.quality.thresholds import threshold_of
+from av_assets.impact import of_policy
 from av_assets.mining import labeller_reports as module
 from av_assets.mining.labeller_reports import labeller_reports
 from av_assets.policies.label_fusion import LabelFusionPolicy
@@ -152,6 +153,7 @@ def test_from_proposal_to_rollback(fleet: Fleet, tmp_path: Path) -> None:
     path = proposed(fleet, tmp_path)
     key = propose(fleet.lake, "label_fusion", path, "ann", 1).key
     assert key == f"label_fusion-{NEXT}"
+    assert of_policy(fleet.lake, key) == {("auto_labels", drive) for drive in fleet.lake.partitions("auto_labels")}
     with pytest.raises(PolicyError) as error:
         activate(fleet.lake, "label_fusion", NEXT, "ann", 2)
     assert error.value.code == "same_person"

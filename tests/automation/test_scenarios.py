@@ -20,9 +20,10 @@ import yaml
 from click.testing import CliRunner
 
 from av_assets.cli import mining as cli_mining
+from av_assets.domain.evidence.manifest import Manifest
 from av_assets.domain.search.keyframe_hashes import KeyframeHash, hash_rows, write_hashes
-from av_assets.mining import pools, scenarios
-from av_assets.policies.mining import MiningPolicy
+from av_assets.mining import accepted, pools, scenarios
+from av_assets.policies.mining import MiningPolicy, MiningSpec, Weights
 from partitions.drives import drives
 from resources.lake import Lake
 
@@ -169,6 +170,31 @@ def test_candidates_come_with_their_funnel(lake: Lake, instance: dg.DagsterInsta
     }
     again = make(lake, instance, "scenario_candidates")
     assert again.asset_materializations_for_node("scenario_candidates")[0].metadata["reused"].value is True
+
+
+def test_specs_that_people_accepted_run_every_night(
+    lake: Lake, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    """And their going is told from a night without change, since it changes what was looked for."""
+    before = json.loads(lake.read_bytes(_mined(lake, instance), "specs.json"))
+    path = accepted.accept(
+        MiningSpec(name="by-hand", like=f"{NIGHT}/00002", budget=1, weights=Weights(**RELEVANCE))
+    )
+    assert path == tmp_path / "home" / "policies" / "mining" / "by-hand.yaml"
+    made = _mined(lake, instance)
+    assert [one["name"] for one in json.loads(lake.read_bytes(made, "specs.json"))] == [
+        *(one["name"] for one in before), "by-hand"
+    ]  # fmt: skip
+    rows = lake.tables.read("candidates").to_pylist()
+    assert [r["clip_id"] for r in rows if r["spec"] == "by-hand"] == [f"{NIGHT}/00003"]
+    path.unlink()
+    assert json.loads(lake.read_bytes(_mined(lake, instance), "specs.json")) == before
+    assert not [r for r in lake.tables.read("candidates").to_pylist() if r["spec"] == "by-hand"]
+
+
+def _mined(lake: Lake, instance: dg.DagsterInstance) -> Manifest:
+    assert make(lake, instance, "scenario_candidates").success
+    return lake.require("scenario_candidates", DAY)
 
 
 def test_why_not_answers_from_the_bundle(lake: Lake, instance: dg.DagsterInstance) -> None:

@@ -18,12 +18,15 @@ from av_assets.cli import sweeps as cli_sweeps
 from av_assets.domain.errors import EvidenceError, PolicyError
 from av_assets.domain.evidence.manifest import MadeFrom
 from av_assets.domain.sweeps.asking import running
+from av_assets.impact import of_policy
 from av_assets.policies.sweeps import SweepPolicy
 from av_assets.policies.training import TrainingPolicy
 from av_assets.training import sweeps as module
 from av_assets.training.studies import start, study_of, sweep_of
 from partitions.sweeps import trial_key, trial_of
+from resources.activations import activate
 from resources.lake import Lake
+from resources.policies import active, propose
 from sensors.sweeps import REPORTS, TRIALS, sweeps_in_progress
 
 WEEK, RELEASE = "2025-06-02", "w20250602-1a2b3c4d"
@@ -152,6 +155,37 @@ def _proposal(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rep
     shown = CliRunner().invoke(cli_sweeps.sweeps, ["status", "hill", "--json"], catch_exceptions=False)
     assert json.loads(shown.output)["sweeps"][0]["state"] == "finished"
     assert len(json.loads(shown.output)["sweeps"][0]["board"]) == 12
+    _adopted(fleet, tmp_path, policy)
+
+
+def _adopted(fleet: Fleet, tmp_path: Path, policy: TrainingPolicy) -> None:
+    """What a sweep chose is activated by a second person; other numbers, and those on top of others, are not."""
+    lake, file = fleet.lake, tmp_path / "policies" / "training.yaml"
+    assert propose(lake, "training", file, "ann", 1).key == "training-2.1.0"
+    assert of_policy(lake, "training-2.1.0") == set(), "what was taught stays as it is"
+    own = yaml.safe_load(file.read_text()) | {"version": "2.9.0", "learning_rate": 0.5}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
+    propose(lake, "training", tmp_path / "own.yaml", "ann", 2)
+    with pytest.raises(PolicyError, match="no_sweep_report"):
+        activate(lake, "training", "2.9.0", "bob", 3)
+    with pytest.raises(PolicyError, match="same_person"):
+        activate(lake, "training", policy.version, "ann", 3)
+    assert activate(lake, "training", policy.version, "bob", 3)["how"] == "sweep"
+    assert active(lake, TrainingPolicy) == policy
+    # The same numbers again under another version: they were not tried on top of what is active now.
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(policy.model_dump(mode="json") | {"version": "2.10.0"}))
+    propose(lake, "training", tmp_path / "own.yaml", "ann", 4)
+    with pytest.raises(PolicyError, match="report_outdated"):
+        activate(lake, "training", "2.10.0", "bob", 5)
+    refused = CliRunner().invoke(cli_sweeps.sweeps, ["report", "hill", "--propose"])
+    assert "outdated_report" in str(refused.exception)
+    # The next sweep starts from what is active.
+    (tmp_path / "next").mkdir()
+    spec = specification(tmp_path / "next", sweep="next", fixed={})
+    begun = start(lake, spec)
+    assert begun.spec.fixed == {"epochs": 4}, "the learning rate is searched"
+    assert begun.base == policy.digest
+    assert start(lake, spec).spec == begun.spec, "repeating it changes nothing"
 
 
 def test_a_killed_trial_counts_and_is_launched_again_with_the_same_numbers(

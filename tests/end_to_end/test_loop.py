@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from av_assets.drives import STAGES
+from av_assets.mining.failing import Pool
+from av_assets.mining.pool import ASSET, ledger_of, uncovered
 from av_assets.platform import request_run, submit_backfill
 from partitions.releases import release_id
+from resources.production_models import require_production_model
 from tests.end_to_end.conftest import Running
 
 WEEK = "2025-06-02"
@@ -93,6 +97,30 @@ def test_golden_dataset_becomes_an_evaluated_release(running: Running) -> None:
     running.wait(lambda: running.lake.manifest("eval_reports", release) is not None, 400)
     report = json.loads(running.lake.read_bytes(running.lake.require("eval_reports", release), "report.json"))
     assert report["verdict"]["state"] in ("pass", "fail", "insufficient")
-    assert report["slices"]["all"]["drives"] >= 1
+    whole = report["slices"]["all"]
+    assert whole["drives"] >= 1
+    in_dataset = {entry.path.split("/")[1] for entry in golden.matching("drives/*/cuboids.parquet")}
+    assert in_dataset == {d for d in running.lake.partitions("verified_labels") if d.startswith("veh009-")}
+    assert whole["objects3d"] > 0
+    assert 0 <= whole["map3d"] <= 1
+    assert 0 <= whole["nds"] <= 1
     runs = running.instance.get_runs(dg.RunsFilter(tags={"dagster/partition": release}))
     assert len(runs) == 1, "checkpoints, model_bundles and eval_reports are one run"
+
+
+def test_the_new_model_looks_at_every_drive_and_its_failures_get_buckets(running: Running) -> None:
+    lake = running.lake
+    model, drives = require_production_model(lake), set(lake.partitions("synced_shards"))
+    running.wait(lambda: set(Pool.of(lake, model).predictions) == drives, 240)
+    assert not [row for drive in drives for row in uncovered(lake, drive)]
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
+    run_id = request_run(running.platform.url, ["failure_buckets"], today)
+    running.wait(lambda: running.instance.get_run_by_id(run_id).is_finished, 120)  # type: ignore[union-attr]
+    found = json.loads(lake.read_bytes(lake.require("failure_buckets", today), "report.json"))
+    predicted = sum(
+        e.predicted for drive in drives for e in ledger_of(lake, lake.require(ASSET, drive)).entries
+    )
+    assert (found["release"], found["drives"]) == (model.partition, len(drives))
+    assert found["frames"] + found["frames_trained_on"] == predicted
+    assert found["frames_labelled"] > 0
+    assert sum(found["buckets"].values()) == found["clips_failing"]

@@ -2,9 +2,9 @@
 
 A job is a line of JSON: {config, dataset, out, seed, moment}; moment: never | step:N | write:N | renamed:N | outside.
 step:N dies after the N-th step of the process; write:N in the middle of the bytes of its N-th checkpoint; renamed:N
-right after that one got its name, and before it got the others; outside waits for the test to kill it. Prints the
-process id of each, and then how it ended. Forked, since most of a short training is the import of torch: the processes
-are real, and so is SIGKILL.
+right after that one got its name, and before it got the others; outside waits for the test to kill it, after four
+steps without going on. Prints the process id of each, and then how it ended. Forked, since most of a short training is
+the import of torch, of what turns determinism on in it, and of what draws: the processes are real, and so is SIGKILL.
 """
 
 from __future__ import annotations
@@ -17,9 +17,16 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import matplotlib.figure
+import torch._inductor.config
+
 from av_assets.domain.learning import checkpoint as ckpt
 from av_assets.domain.learning.train import train
 from av_assets.policies.training import TrainingPolicy
+
+
+LOADED = (matplotlib.figure, torch._inductor.config)  # before the forks, each of which would load them again
+OUTSIDE_STEPS = 4
 
 
 def die() -> None:
@@ -51,8 +58,11 @@ def run(job: dict[str, Any]) -> None:
     done = count(1)
 
     def learned(_: dict[str, Any]) -> None:
-        if kind == "step" and next(done) == number:
+        step = next(done)
+        if kind == "step" and step == number:
             die()
+        while kind == "outside" and step == OUTSIDE_STEPS:
+            signal.pause()
 
     out = Path(job["out"])
     policy = TrainingPolicy.model_validate(job["config"])

@@ -170,7 +170,7 @@ def test_killed_processes_leave_nothing_that_is_in_the_way(place: Place) -> None
             size = (place.source / sha256).stat().st_size
             with cache.local(sha256, size) as path:
                 assert path.read_bytes() == (place.source / sha256).read_bytes()
-        assert time.monotonic() - began < 5.0
+        assert time.monotonic() - began < POLICY.wait_for_fetch_s, "nobody was waited for"
         assert cache.verify().bad == ()
         stats = cache.stats()
         assert stats.bytes <= budget

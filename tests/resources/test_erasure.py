@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,19 +22,28 @@ from hypothesis import strategies as st
 
 from av_assets.domain.erasure.requests import Scope
 from av_assets.domain.errors import AvError, EvidenceError, LandingError
+from av_assets.erasure import specs
 from av_assets.erasure.execution import execute, make_plan
 from av_assets.erasure.survey import manifests
+from av_assets.policies.cache import CachePolicy
+from av_assets.policies.mining import load_specs
 from resources import datasets, legal_holds, receipts, tombstones
 from resources.lake import Lake
+from resources.shard_cache.cache import ShardCache
+from resources.shard_cache.sources import shard_refs, shard_source
 from resources.vectors import vectors
 from tests.resources.erasure_lakes import (
     MAKER,
+    NIGHT,
     POLICY,
     WEEK,
     add_drive,
+    add_failures,
     add_fleet,
+    add_sweep,
     asking,
     everything,
+    golden_files,
     installation,
     mark,
     mentions,
@@ -67,12 +77,16 @@ def lake(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     """An empty lake, once on a folder and once on a bucket."""
     if request.param == "file":
         return Lake(uri=(tmp_path / "lake").as_uri(), scratch=str(tmp_path / "lake" / ".scratch"))
-    endpoint = request.getfixturevalue("server")
+    return bucket_lake(request.getfixturevalue("server"), tmp_path, monkeypatch)
+
+
+def bucket_lake(endpoint: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    """An empty one of its own."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket="lake")
-    return Lake(uri="s3://lake/one", scratch=str(tmp_path / "scratch"), endpoint=endpoint)
+    return Lake(uri=f"s3://lake/{uuid.uuid4().hex}", scratch=str(home / "scratch"), endpoint=endpoint)
 
 
 @pytest.fixture
@@ -110,6 +124,9 @@ def test_an_erased_drive_is_nowhere_and_the_others_are_whole(lake: Lake, home: P
         "eval_reports",
         "similarity_index",
         "coverage_ledgers",
+        "failure_buckets",
+        "sweep_trials",
+        "sweep_reports",
     }
     for one in manifests(lake):
         assert lake.verify(one) == [], one.asset
@@ -127,7 +144,13 @@ def test_an_erased_drive_is_nowhere_and_the_others_are_whole(lake: Lake, home: P
     assert set(receipt.kept["shared"].values().__iter__().__next__()) == {
         "raw_logs/veh1-ab", "raw_logs/veh1-b", "synced_shards/veh1-ab", "synced_shards/veh1-b"
     }  # fmt: skip
-    assert set(receipt.to_remake) == {f"coverage_ledgers/{WEEK}", "eval_reports/r1"}
+    assert set(receipt.to_remake) == {
+        f"coverage_ledgers/{WEEK}", "eval_reports/r1", f"failure_buckets/{NIGHT}"
+    }  # fmt: skip
+    assert {"shards": 3, "specs": 2}.items() <= receipt.removed["files"].items()
+    assert [spec.like for spec in load_specs(home / "policies" / "mining" / "together.yaml")] == [
+        None, "veh1-ab/00000", "veh1-b/00000"
+    ]  # fmt: skip
     assert set(receipt.verification["left"].values()) == {0}
     with pytest.raises(AvError) as error:
         datasets.resolve(lake, f"golden@{golden.content[:12]}")
@@ -267,6 +290,44 @@ def test_another_policy_needs_another_plan(folder_lake: Lake, home: Path) -> Non
     assert unknown.value.code == "no_such_plan"
 
 
+def test_the_shard_cache_keeps_the_shards_of_other_drives_alone(
+    server: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = bucket_lake(server, home, monkeypatch)
+    policy = CachePolicy.load().model_copy(update={"keep_free_gb": 0.0})
+    refs = {}
+    with contextlib.closing(ShardCache(home / "cache" / "shards", 1_000_000, lake.store, policy)) as cache:
+        for drive in ("veh1-a", "veh1-b"):
+            raw = publish(lake, "raw_logs", drive, {"log.mcap": mark(drive) * 2})
+            shards = publish(lake, "synced_shards", drive, {"clips/00000.parquet": mark(drive)}, raw)
+            source, (refs[drive],) = shard_source(lake, shards, cache), shard_refs(shards)
+            with source.local(refs[drive]) as path:
+                assert path.read_bytes() == mark(drive)
+        receipt = _erase(lake, home, "veh1-a")
+        assert receipt.removed["files"] == {"shards": 1}  # type: ignore[attr-defined]
+        assert cache.digests() == [refs["veh1-b"].sha256]
+        with pytest.raises(EvidenceError) as gone, cache.local(refs["veh1-a"].sha256, refs["veh1-a"].bytes):
+            pass
+        assert gone.value.code == "missing_object"
+
+
+def test_specs_that_cannot_be_read_go_whole_where_they_name_a_drive(tmp_path: Path) -> None:
+    texts = {
+        "a.yaml": "specs: [{name: one, like: veh1-a/00000, budget: 1}",  # torn
+        "b.yaml": "specs: [{name: one, like: veh1-ab/00000, budget: 1}",  # of another drive
+        "c.part": "like: veh1-a/00003",
+        "of veh1-a.yaml": "specs: [{name: two, budget: 1}]",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    found = list(specs.naming(tmp_path, ["veh1-a"]))
+    assert [path.name for path in found] == ["a.yaml", "c.part", "of veh1-a.yaml"]
+    for path in found:
+        specs.drop(path, ["veh1-a"])
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"b.yaml": texts["b.yaml"]}
+    assert list(specs.naming(tmp_path / "none", ["veh1-a"])) == []
+
+
 DRIVES = ("d0", "d1", "d2")
 
 
@@ -288,8 +349,10 @@ def test_no_byte_of_erased_drives_is_left_in_any_lake(
         for drive in sorted(shared):  # the very bytes of several drives
             publish(lake, "auto_labels", drive, {"same.parquet": b"the same"}, labels[drive])
         for number, members in enumerate(weeks):
-            files = {f"drives/{d}/labels.parquet": mark(d) + b"labels" for d in sorted(members)}
-            publish(lake, "golden_slices", f"w{number % 2}", files, *(labels[d] for d in sorted(members)))
+            inputs = [labels[d] for d in sorted(members)]
+            golden = publish(lake, "golden_slices", f"w{number % 2}", golden_files(members), *inputs)
+            add_sweep(lake, golden, sorted(members))
+            add_failures(lake, sorted(members))
         for drive in rewritten:  # old files and old versions of tables
             write_rows(lake, drive)
         kept = {d: {e.sha256 for m in manifests(lake) if m.partition == d for e in m.files} for d in DRIVES}

@@ -88,7 +88,8 @@ def frozen(lake: Lake, folder: Path) -> Manifest:
 
 
 def test_a_worker_trains_from_the_lake_alone(lake: Lake, tmp_path: Path) -> None:
-    golden, policy = frozen(lake, tmp_path / "golden"), tiny_policy(epochs=2, loader_workers=1)
+    workers = int(lake.uri.startswith("s3://"))  # there they fetch shards for themselves
+    golden, policy = frozen(lake, tmp_path / "golden"), tiny_policy(epochs=1, loader_workers=workers)
     spec = worker_spec(lake, "checkpoints", "w20250602-1", golden, MadeFrom(), policy, 13)
     home = tmp_path / "node"
     done = subprocess.run(
@@ -104,5 +105,5 @@ def test_a_worker_trains_from_the_lake_alone(lake: Lake, tmp_path: Path) -> None
     facts = keeping.collect(tmp_path / "out")
     assert facts is not None
     assert facts["processes"] == 1
-    assert ckpt.load(tmp_path / "out" / "checkpoint.pt")["step"] == 4
+    assert ckpt.load(tmp_path / "out" / "checkpoint.pt")["step"] == 2
     assert not list((home / "scratch" / "training").iterdir())  # nothing stays on the node but its cache

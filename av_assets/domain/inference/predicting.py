@@ -6,10 +6,13 @@ Belongs here: the order of things. Does not belong here: reading (feeding), the 
 from __future__ import annotations
 
 import shutil
+from collections import deque
 from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -56,27 +59,30 @@ class Predictor:
 
     Attributes:
         see: makes its inputs.
+        streams: batches that it works on at once. A batch's answers do not depend on the others.
     """
 
     model: OnnxPerception
     policy: InferencePolicy
     see: SeeRow
+    streams: int = 1
 
     @property
     def outputs(self) -> tuple[str, ...]:
         three = all(name in self.model.config["outputs"] for name in OUTPUTS_3D)
         return OUTPUTS + OUTPUTS_3D if three else OUTPUTS
 
-    def rows(self, chunk: Chunk, watch: Stopwatch) -> list[Row]:
-        """Rows of rows.SCHEMA, in the order of the chunk."""
-        states = chunk.arrays["state"]
+    def rows(self, chunk: Chunk) -> tuple[list[Row], Stopwatch]:
+        """Rows of rows.SCHEMA, in the order of the chunk, and where their time went."""
+        states, watch = chunk.arrays["state"], Stopwatch()
         out: Mapping[str, Any] = {}
         if (states == SEEN).any():
             with watch("compute"):
                 inputs = {name: value for name, value in chunk.arrays.items() if name not in OWN}
                 out = self.model.run(inputs, self.outputs)
-        watch.seconds["decode"] += float(chunk.arrays["seconds"].sum())
-        return [self._row(chunk, out, index) for index in range(len(chunk.keys))]
+        watch.seconds["compute"] /= self.streams
+        watch.seconds["decode"] = float(chunk.arrays["seconds"].sum())
+        return [self._row(chunk, out, index) for index in range(len(chunk.keys))], watch
 
     def _row(self, chunk: Chunk, out: Mapping[str, Any], index: int) -> Row:
         key, state = chunk.keys[index], int(chunk.arrays["state"][index])
@@ -93,6 +99,13 @@ class Predictor:
         return named | found
 
 
+class Answer(NamedTuple):
+    """Of one batch: its shard, and its rows when they are there."""
+
+    shard: int
+    work: Future[tuple[list[Row], Stopwatch]]
+
+
 @dataclass
 class _Drive:
     """One way through a drive; shards are asked for in rising order."""
@@ -100,8 +113,8 @@ class _Drive:
     feed: Feed
     predictor: Predictor
     watch: Stopwatch
-    _chunks: Generator[Chunk, None, None] | None = None
-    _next: Chunk | None = None
+    _answers: Generator[Answer, None, None] | None = None
+    _next: Answer | None = None
     _failed: set[int] = field(default_factory=set)
 
     def write(self, number: int, folder: Path) -> None:
@@ -131,22 +144,37 @@ class _Drive:
                 self._failed = set(self.feed.failed)
 
     def close(self) -> None:
-        if self._chunks is not None:
-            self._chunks.close()
-        self._chunks = self._next = None
+        if self._answers is not None:
+            self._answers.close()
+        self._answers = self._next = None
 
     def _attempt(self, number: int) -> list[Row]:
         rows: list[Row] = []
-        if self._chunks is None:
-            self._chunks, self._failed = self.feed.chunks(number), set(self.feed.failed)
-            self._next = next(self._chunks, None)
+        if self._answers is None:
+            self._answers, self._failed = self._answered(number), set(self.feed.failed)
+            self._next = next(self._answers, None)
         if number in self.feed.failed:
             raise self.feed.failed[number]
         while self._next is not None and self._next.shard <= number:
             if self._next.shard == number:
-                rows += self.predictor.rows(self._next, self.watch)
-            self._next = next(self._chunks, None)
+                found, watch = self._next.work.result()
+                rows += found
+                for part, seconds in watch.seconds.items():
+                    self.watch.seconds[part] += seconds
+            self._next = next(self._answers, None)
         return rows
+
+    def _answered(self, start: int) -> Generator[Answer, None, None]:
+        """What the network says of the shards from number `start` on, in order; it works on a few batches at once."""
+        streams = self.predictor.streams
+        flying: deque[Answer] = deque()
+        with ThreadPoolExecutor(streams) as pool, closing(self.feed.chunks(start)) as chunks:
+            for chunk in chunks:
+                flying.append(Answer(chunk.shard, pool.submit(self.predictor.rows, chunk)))
+                del chunk  # its memory is used again once the network is done with it
+                if len(flying) > streams:  # one more waits, so that no stream has to
+                    yield flying.popleft()
+            yield from flying
 
 
 def output_of(shard: str) -> str:

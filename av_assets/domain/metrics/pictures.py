@@ -27,6 +27,16 @@ COLOURS: Final = (
     "#56b4e9",
 )  # Okabe and Ito, colour-blind safe
 
+_LOSSES: Final = {
+    "loss": "sum",
+    "heatmap": "where (picture)",
+    "box": "boxes (picture)",
+    "drivable": "drivable area",
+    "bev_heatmap": "where (ground)",
+    "bev_box": "cuboids (ground)",
+}
+_SCORES: Final = {"val_map50": "mAP50 (boxes)", "val_map3d": "mAP (cuboids)"}
+
 
 def figure_of(width_in: float, height_in: float) -> Any:
     """An empty figure of 100 dots per inch."""
@@ -47,21 +57,21 @@ def png_of(figure: Any) -> bytes:
 
 
 def training_curves(history: Sequence[Mapping[str, Any]]) -> bytes:
-    """Loss parts and val mAP50 over epochs."""
-    figure = figure_of(9, 3.5)
+    """The loss and its weighted parts, and what the val split says, over epochs; only what the network learns."""
+    figure = figure_of(10, 3.8)
     left, right = figure.subplots(1, 2)
     epochs = [row["epoch"] + 1 for row in history]
-    for name, colour in zip(("loss", "heatmap", "box", "drivable"), COLOURS, strict=False):
-        left.plot(epochs, [row.get(name, np.nan) for row in history], label=name, color=colour)
-    right.plot(
-        epochs,
-        [np.nan if row["val_map50"] is None else row["val_map50"] for row in history],
-        color=COLOURS[0],
-    )
-    left.set(xlabel="epoch", ylabel="training loss", yscale="log" if history else "linear")
-    right.set(xlabel="epoch", ylabel="val mAP50", ylim=(0, 1))
-    if history:
-        left.legend()
+    left.set(xlabel="epoch", ylabel="training loss (weighted parts)", yscale="log" if history else "linear")
+    right.set(xlabel="epoch", ylabel="score on the val split", ylim=(0, 1))
+    for axes, names in ((left, _LOSSES), (right, _SCORES)):
+        for (name, label), colour in zip(names.items(), COLOURS, strict=False):
+            values = [np.nan if row.get(name) is None else row[name] for row in history]
+            if not np.isnan(values).all():
+                axes.plot(epochs, values, marker="o", markersize=3, label=label, color=colour)
+        if axes.lines:
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 3}  # curves lie anywhere
+            axes.legend(fontsize=8, frameon=False, **above)
     return png_of(figure)
 
 
@@ -106,7 +116,7 @@ class Example:
 
 
 def example_sheet(examples: Sequence[Example], classes: Sequence[str], columns: int = 3) -> bytes:
-    """Frames in a grid: truth as thin white boxes, detections in the colour of their class with the score.
+    """Frames in a grid: truth as white boxes, detections in the colour of their class with the score.
 
     Raises:
         RedactionError: a picture that is not a RedactedFrame.
@@ -118,11 +128,23 @@ def example_sheet(examples: Sequence[Example], classes: Sequence[str], columns: 
     ):
         axes.set_axis_off()
         if example is not None:
-            _draw_example(axes, example, classes)
+            _draw_example(axes, example)
+    shown = sorted({int(cls) for example in examples for cls in example.found.cls})
+    says = [(COLOURS[cls % len(COLOURS)], f"{classes[cls]}, with score") for cls in shown]
+    _legend_below(figure, [("white", "what is there"), *says])
     return png_of(figure)
 
 
-def _draw_example(axes: Any, example: Example, classes: Sequence[str]) -> None:
+def _legend_below(figure: Any, entries: Sequence[tuple[str, str]]) -> None:
+    """Outlines by colour; on grey, since paper is as white as the truth."""
+    from matplotlib.patches import Patch
+
+    handles = [Patch(fill=False, edgecolor=colour, linewidth=2, label=says) for colour, says in entries]
+    place = {"loc": "outside lower center", "ncols": len(handles)}
+    figure.legend(handles=handles, facecolor="#555555", labelcolor="white", framealpha=1, fontsize=9, **place)
+
+
+def _draw_example(axes: Any, example: Example) -> None:
     from matplotlib.patches import Rectangle
 
     if not isinstance(example.frame, RedactedFrame):
@@ -135,4 +157,6 @@ def _draw_example(axes: Any, example: Example, classes: Sequence[str]) -> None:
     for (x1, y1, x2, y2), cls, score in zip(found.xyxy, found.cls, found.score, strict=True):
         colour = COLOURS[int(cls) % len(COLOURS)]
         axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.2))
-        axes.text(x1, y1 - 2, f"{classes[int(cls)]} {score:.2f}", fontsize=5, color=colour)
+        says = f"{score:.2f}".removeprefix("0")
+        ground = {"facecolor": colour, "linewidth": 0, "pad": 0.6}
+        axes.text(x1, y1 - 2, says, fontsize=6, color="white", bbox=ground, clip_on=True)

@@ -45,7 +45,7 @@ def pr_curves_3d(curves: Mapping[str, Sequence[Curve | None]]) -> bytes:
 
 
 def bev_sheet(examples: Sequence[Example3d], classes: Sequence[str], columns: int = 3) -> bytes:
-    """Frames from above, ahead is up: lidar points grey, truth black, detections in the colour of their class.
+    """Frames from above, in metres: lidar points grey, truth black, detections in the colour of their class.
 
     A line runs from the middle of each cuboid to its front.
     """
@@ -53,24 +53,29 @@ def bev_sheet(examples: Sequence[Example3d], classes: Sequence[str], columns: in
     figure = figure_of(3.4 * columns, 4.2 * rows)
     places = figure.subplots(rows, columns, squeeze=False).flat
     for at, example in zip(places, [*examples, *[None] * 99], strict=False):
-        at.set_axis_off()
-        if example is not None:
+        if example is None:
+            at.set_axis_off()
+        else:
             _draw(at, example, classes)
+    figure.supxlabel("m to the right", fontsize=8)
+    figure.supylabel("m ahead", fontsize=8)
     return png_of(figure)
 
 
 def _draw(at: Any, example: Example3d, classes: Sequence[str]) -> None:
     if example.points_ego is not None and len(example.points_ego):
         points = example.points_ego[:: -(-len(example.points_ego) // MOST_POINTS)]
-        at.scatter(-points[:, 1], points[:, 0], s=0.3, color="#bbbbbb", linewidths=0)
+        at.scatter(-points[:, 1], points[:, 0], s=0.6, color="#999999", linewidths=0)
     _draw_boxes(at, example.truth, ["black"] * len(example.truth), 1.4)
     _draw_boxes(at, example.found, [COLOURS[int(c) % len(COLOURS)] for c in example.found.cls], 1.0)
     for cls in sorted(set(example.found.cls.tolist())):
         at.plot([], [], color=COLOURS[cls % len(COLOURS)], label=classes[cls])
+    at.plot([], [], color="black", label="what is there")
     at.plot([0], [0], "^", color="black", markersize=5)
     at.set(xlim=(-SIDE_M, SIDE_M), ylim=(-BEHIND_M, AHEAD_M), aspect="equal")
+    at.tick_params(labelsize=6, length=2)
     at.set_title(example.title, fontsize=7)
-    if len(example.found):
+    if len(example.found) or len(example.truth):
         at.legend(loc="lower right", fontsize=6)
 
 

@@ -6,6 +6,7 @@ Belongs here: which frames are shown and what of them. Does not belong here: dra
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -95,4 +96,5 @@ def _pictures3d(
 
 
 def _title(scene: Scene) -> str:
-    return f"{scene.drive} {scene.labels.ref_ns}"
+    at = datetime.fromtimestamp(scene.labels.ref_ns / 1e9, UTC)
+    return f"{scene.drive} at {at:%H:%M:%S}.{at.microsecond // 100_000}"

@@ -30,7 +30,9 @@ def precisions_png(report: Mapping[str, Any]) -> bytes:
     axes.set_xticks(at + 0.4 - width / 2, names, rotation=30, ha="right", fontsize=8)
     axes.set_ylabel("mAP at IoU 0.5")
     axes.set_ylim(0, 1)
-    axes.legend(fontsize=8)
+    axes.legend(
+        fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(precisions)
+    )
     return png_of(figure)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from short_training import short
 
 from av_assets.domain.errors import ModelError
 from av_assets.domain.learning import checkpoint as ckpt
@@ -26,9 +27,7 @@ State = dict[str, Any]
 @pytest.fixture(scope="module")
 def shared(tiny: TrainingPolicy) -> TrainingPolicy:
     """Two micro batches of three a step; no power of two, so that an order of addition could show."""
-    grid = {"bev_cell_m": 2.0, "bev_widths": (8, 12, 16), "bev_camera_width": 8, "max_objects": 16}
-    changes = {"epochs": 2, "batch_size": 3, "micro_batches": 2, **grid}
-    return TrainingPolicy.model_validate(tiny.model_dump() | changes)
+    return short(tiny, epochs=2, batch_size=3, micro_batches=2)
 
 
 @pytest.fixture(scope="module")

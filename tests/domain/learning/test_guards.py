@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from short_training import short
 from torch import Tensor
 
 from av_assets.domain.errors import ModelError
@@ -18,12 +19,6 @@ from av_assets.domain.learning.train import train
 from av_assets.policies.training import TrainingPolicy
 
 Batch = Mapping[str, Tensor]
-
-
-def short(policy: TrainingPolicy, **changes: object) -> TrainingPolicy:
-    """Few epochs, and a coarse grid on the ground."""
-    grid = {"bev_cell_m": 2.0, "bev_widths": (8, 12, 16), "bev_camera_width": 8, "max_objects": 16}
-    return TrainingPolicy.model_validate(policy.model_dump() | grid | {"epochs": 3} | changes)
 
 
 @pytest.fixture

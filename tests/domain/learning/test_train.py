@@ -7,17 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from short_training import short
 
 from av_assets.domain.errors import ModelError
 from av_assets.domain.learning import checkpoint as ckpt
 from av_assets.domain.learning.train import TrainSummary, train
 from av_assets.policies.training import TrainingPolicy
-
-
-def short(policy: TrainingPolicy, **changes: object) -> TrainingPolicy:
-    """Few epochs, and a coarse grid on the ground."""
-    grid = {"bev_cell_m": 2.0, "bev_widths": (8, 12, 16), "bev_camera_width": 8, "max_objects": 16}
-    return TrainingPolicy.model_validate(policy.model_dump() | grid | {"epochs": 3} | changes)
 
 
 def assert_equal(a: object, b: object) -> None:
@@ -52,12 +47,20 @@ def test_reports_and_config_lie_beside_the_checkpoint(trained: TrainSummary, tin
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("stop_after", [1, 3, 4, 7])
+@pytest.fixture(scope="module")
+def straight(golden: Path, tiny: TrainingPolicy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody stopped."""
+    out = tmp_path_factory.mktemp("straight")
+    train(short(tiny, epochs=2), golden, out, seed=3)
+    return out
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 4])
 def test_stopped_and_resumed_equals_straight(
-    stop_after: int, golden: Path, tiny: TrainingPolicy, tmp_path: Path
+    stop_after: int, straight: Path, golden: Path, tiny: TrainingPolicy, tmp_path: Path
 ) -> None:
-    policy = short(tiny)
-    train(policy, golden, tmp_path / "straight", seed=3)
+    """In the middle of an epoch, at its end and just after."""
+    policy = short(tiny, epochs=2)
     steps: list[dict] = []
     first = train(
         policy,
@@ -71,10 +74,9 @@ def test_stopped_and_resumed_equals_straight(
     assert first.step == stop_after
     second = train(policy, golden, tmp_path / "second", resume=first.checkpoint, seed=3)
     assert second.ended_by == "epochs"
-    straight, resumed = (ckpt.load(tmp_path / name / "checkpoint.pt") for name in ("straight", "second"))
-    assert_equal(straight, resumed)
+    assert_equal(ckpt.load(straight / "checkpoint.pt"), ckpt.load(second.checkpoint))
     for name in ("checkpoint.pt", "history.json", "config.json", "curves.png", "environment.json"):
-        assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+        assert (straight / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 
 
 def test_time_budget_ends_a_run_that_can_be_resumed(

@@ -8,52 +8,18 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from real_lake import FIRST, SECOND, WEEK, publish
 from scored import QUICK, evaluation, predict
 
 from av_assets.cli import diff as cli_diff
 from av_assets.cli import reproduce as cli_reproduce
 from av_assets.domain.errors import EvidenceError, PolicyError
-from av_assets.domain.evidence.manifest import MadeFrom, Manifest, bundle_name
+from av_assets.domain.evidence.manifest import Manifest
 from av_assets.policies.evaluation import EvaluationPolicy
 from av_assets.policies.training import TrainingPolicy
 from av_assets.production import environment_digest
 from av_assets.reproduction import explain, reproduce
 from resources.lake import Lake
-
-WEEK, FIRST, SECOND = "2025-06-02", "w20250602-aaaaaaaa", "w20250602-bbbbbbbb"
-SPLITS = {"drive-a": "train", "drive-b": "val", "drive-c": "test", "drive-d": "test"}
-
-
-@pytest.fixture
-def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
-    monkeypatch.setenv("AV_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("AV_LAKE", (tmp_path / "lake").as_uri())
-    return Lake(uri=(tmp_path / "lake").as_uri(), scratch=str(tmp_path / "lake" / ".scratch"))
-
-
-def publish(
-    lake: Lake, asset: str, partition: str, source: Path, inputs: list[Manifest], **origin: Any
-) -> Manifest:
-    """A copy of the folder as a bundle, since publishing takes the files away."""
-    import shutil
-
-    made_from = MadeFrom(inputs={bundle_name(m.asset, m.partition): m.digest for m in inputs}, **origin)
-    with lake.workdir() as folder:
-        shutil.copytree(source, folder / "out")
-        return lake.publish(asset, partition, folder / "out", made_from=made_from)
-
-
-@pytest.fixture(scope="module")
-def taught(
-    golden: Path, tiny: TrainingPolicy, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, TrainingPolicy]:
-    """What the platform keeps of a short training."""
-    from av_assets.domain.learning.train import train
-
-    policy = tiny.model_copy(update={"epochs": 1})
-    out = tmp_path_factory.mktemp("taught")
-    train(policy, golden, out, seed=7)
-    return out, policy
 
 
 def kept(lake: Lake, taught: tuple[Path, TrainingPolicy], golden: Manifest, **origin: Any) -> Manifest:
@@ -232,48 +198,3 @@ def test_thresholds_that_nobody_knows_any_more_are_told_with_the_code_and_known_
         cli_diff.diff, [*names, "--policy", str(path), "--json"], catch_exceptions=False
     )
     assert json.loads(shown.output) == known
-
-
-@pytest.mark.parametrize("policy", ["the shipped one", "another"])
-def test_an_evaluation_is_made_again_from_the_bundle_and_the_dataset_that_it_names(
-    lake: Lake, golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str
-) -> None:
-    """What is measured is not of interest here: which files it is measured on is, and that latency is left out."""
-    from av_assets.domain.metrics import evaluate
-    from av_assets.promotion.evaluation import eval_reports
-
-    def measured(bundle: Path, dataset: Path, policy: EvaluationPolicy, out: Path) -> None:
-        model, spec = (bundle / "model.onnx").read_text(), (dataset / "dataset.json").read_text()
-        (out / "report.json").write_text(
-            json.dumps({"model": model, "spec": spec, "floor": policy.score_floor})
-        )
-        (out / "latency.json").write_text("differs from run to run")
-
-    monkeypatch.setattr(evaluate, "evaluate_bundle", measured)
-    made = Evaluations(lake, tmp_path)
-    dataset = publish(lake, "golden_slices", WEEK, golden, [])
-    model = made.model(FIRST, dataset, {})
-    held = made.policy if policy == "the shipped one" else made.policy.model_copy(update={"score_floor": 0.9})
-    out = tmp_path / "recorded"
-    out.mkdir()
-    with lake.workdir() as folder:
-        measured(lake.checkout(model, folder / "model"), golden, held, out)
-    (out / "latency.json").unlink()
-    [version] = eval_reports.code_versions_by_key.values()
-    mine = {
-        "code_version": version,
-        "environment": environment_digest(),
-        "policies": {"evaluation": held.digest},
-    }
-    publish(lake, "eval_reports", FIRST, out, [model, dataset], **mine)
-    # What is current now is another dataset and another model; neither is what it was made from.
-    (tmp_path / "newer").mkdir()
-    (tmp_path / "newer" / "dataset.json").write_text("frozen again")
-    publish(lake, "golden_slices", WEEK, tmp_path / "newer", [])
-    publish(lake, "model_bundles", FIRST, tmp_path / "newer", [])
-    found = reproduce(lake, f"eval_reports/{FIRST}", tmp_path / "again")
-    assert found["identical"] == (policy == "the shipped one"), found
-    told = [(d["ingredient"], d["what"]) for d in found["ingredients"]]
-    assert told == ([] if found["identical"] else [("policy", "evaluation")])
-    if not found["identical"]:
-        assert found["files"][0]["where"] == [f"floor: 0.9 -> {made.policy.score_floor}"]

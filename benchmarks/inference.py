@@ -1,8 +1,9 @@
 """Batch inference from shards against bare onnxruntime that finds its inputs in memory.
 
 The network is the one that the shipped training policy describes, with weights that nobody taught: they cost the same.
-Both sides run it with as many threads, on the same frames, for the same outputs. `inference` gives the network one
-thread, so that reading has another core; `inference.all_cores` gives it all cores, and reading has to share them.
+Both sides work on the same frames, for the same outputs, and give each batch one thread. `inference` works on one batch
+at a time, so that reading has another core; `inference.all_cores` on as many at once as there are cores, and reading
+has to share them. `inference.threads` is the latter beside onnxruntime's own way to use all cores: one batch at a time.
 Belongs here: both contenders. Does not belong here: inference itself (domain/inference).
 """
 
@@ -10,8 +11,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,44 +39,50 @@ def run(settings: Settings, say: Say) -> list[Figure]:
     say("rendering pictures and packing a network")
     pool = _Pool(settings.work / "pool", _model(settings.work / "model"))
     cores = os.cpu_count() or 1
-    return [
-        *_measured(pool, "inference", 1, settings, say),
-        *(_measured(pool, "inference.all_cores", cores, settings, say) if cores > 1 else []),
-    ]
+    figures = _measured(pool, "inference", 1, 1, settings, say)
+    if cores > 1:
+        figures += _measured(pool, "inference.all_cores", cores, 1, settings, say)
+        figures += _measured(pool, "inference.threads", cores, cores, settings, say)[:1]
+    return figures
 
 
-def _measured(pool: _Pool, name: str, threads: int, settings: Settings, say: Say) -> list[Figure]:
-    predictor = pool.predictor(threads)
+def _measured(
+    pool: _Pool, name: str, streams: int, bare_threads: int, settings: Settings, say: Say
+) -> list[Figure]:
+    """Ours with `streams` batches at once; bare with as many, or one at a time if it gets more threads."""
+    predictor = pool.predictor(1, streams)
     batches = pool.batches(predictor)
+    at_once = streams if bare_threads == 1 else 1
     parts: dict[str, float] = {}
-    ours, bare = partial(pool.predict, predictor, parts), partial(pool.bare, predictor, batches)
+    ours = partial(pool.predict, predictor, parts)
+    bare = partial(pool.bare, pool.predictor(bare_threads, 1), batches, at_once)
     for warm in (ours, bare):
         warm()
-    threads_s: dict[str, list[float]] = {"shards to predictions": [], "bare onnxruntime": []}
-    both = zip(threads_s, (ours, bare), strict=True)
-    first, second = ((who, partial(_in_thread, one, threads_s[who])) for who, one in both)
+    first, second = ("shards to predictions", ours), ("bare onnxruntime", bare)
     turns = take_turns(first, second, settings.times(REPEATS), say)
     seconds, frames = turns.seconds["shards to predictions"], CLIPS * ROWS
-    measured = f"the same / onnxruntime on preloaded inputs, {threads} thread(s)"
+    bare_is = f"{at_once} batch(es) at once, {bare_threads} thread(s) each"
+    measured = f"the same, {streams} batch(es) at once / onnxruntime on preloaded inputs, {bare_is}"
     realtime = frames * STEP_NS / 1e9 / median(seconds)
     note = f"{realtime:.1f} x real time at 10 Hz; {frames / median(seconds):.0f} frames/s"
-    whole = Figure(
-        name, measured, paired_ratio(turns.seconds), "x", TARGET, turns.seconds, parts, turns.cpu, note=note
-    )
-    if threads > 1:
-        return [whole]
-    alone = "processor time of the network's thread / the same of onnxruntime alone"
-    says = "what the work around the network costs where reading has a core of its own, however busy the machine is"
+    each_ms = {who: 1000 * median(taken) / frames for who, taken in turns.cpu.items()}
+    says = "ms a frame: " + ", ".join(f"{who} {ms:.1f}" for who, ms in each_ms.items())
     return [
-        whole,
-        Figure(f"{name}.thread", alone, paired_ratio(threads_s), "x", TARGET, threads_s, note=says),
+        Figure(
+            name,
+            measured,
+            paired_ratio(turns.seconds),
+            "x",
+            TARGET,
+            turns.seconds,
+            parts,
+            turns.cpu,
+            note=note,
+        ),
+        Figure(
+            f"{name}.processor", "the same in processor time", paired_ratio(turns.cpu), "x", None, note=says
+        ),
     ]
-
-
-def _in_thread(run: Callable[[], None], seconds: list[float]) -> None:
-    started = time.thread_time()
-    run()
-    seconds.append(time.thread_time() - started)
 
 
 @dataclass
@@ -96,7 +103,7 @@ class _Pool:
             path = _write_shard(self.folder, number, jpegs, rng)
             self.refs.append(ShardRef(sha256_file(path), path.stat().st_size, f"clips/{path.name}"))
 
-    def predictor(self, threads: int) -> Predictor:
+    def predictor(self, threads: int, streams: int) -> Predictor:
         from av_assets.domain.inference.predicting import Predictor
         from av_assets.domain.inference.seeing import look_of
         from av_assets.domain.models.runtime import OnnxPerception
@@ -104,7 +111,7 @@ class _Pool:
 
         policy = InferencePolicy.load().model_copy(update={"num_threads": threads})
         model = OnnxPerception(self.model, threads)
-        return Predictor(model, policy, look_of(model.config, CAMERA, (LIDAR,), policy.radars))
+        return Predictor(model, policy, look_of(model.config, CAMERA, (LIDAR,), policy.radars), streams)
 
     def batches(self, predictor: Predictor) -> list[dict[str, np.ndarray]]:
         """The network's inputs of all frames, as `predict` gives them to it."""
@@ -139,10 +146,11 @@ class _Pool:
         assert ledger.note() == ""
         parts.update(watch.seconds)
 
-    def bare(self, predictor: Predictor, batches: list[dict[str, np.ndarray]]) -> None:
-        session = predictor.model._network._session
-        for batch in batches:
-            session.run(list(predictor.outputs), batch)
+    def bare(self, predictor: Predictor, batches: list[dict[str, np.ndarray]], at_once: int) -> None:
+        session, outputs = predictor.model._network._session, list(predictor.outputs)
+        with ThreadPoolExecutor(at_once) as threads:
+            for _ in threads.map(lambda batch: session.run(outputs, batch), batches):
+                pass
 
 
 def _model(folder: Path) -> Path:

@@ -155,7 +155,7 @@ def _sweep_report(lake: Lake, found: Proposal) -> Manifest:
         if chosen.model_copy(update={"version": found.policy.version}) != found.policy:
             continue
         require_intact(lake, made)
-        if made.made_from.policies[TrainingPolicy.name] != active(lake, TrainingPolicy).digest:
+        if made.made_from.policies.get(TrainingPolicy.name) != active(lake, TrainingPolicy).digest:
             raise PolicyError(f"sweep {sweep} started from other numbers than are active now",
                               code="report_outdated", remedy="start another sweep")  # fmt: skip
         steady = json.loads(lake.read_bytes(made, REPORT_FILE))["stability"]["state"]

@@ -194,7 +194,7 @@ def _propose(lake: Lake, made: Manifest, found: dict[str, Any], unstable: bool) 
             code="unstable_winner",
             remedy="confirm with more epochs or frames; --unstable writes it all the same",
         )
-    if made.made_from.policies[held.name] != held.digest:
+    if made.made_from.policies.get(held.name) != held.digest:
         raise AvError(
             "it started from other numbers than are active now",
             code="outdated_report",

@@ -18,6 +18,7 @@ from av_assets.platform import Platform
 from av_assets.production import ALL
 from resources.lake import Lake
 
+SHOWN_BUCKETS = 3
 SCORES = {"map50": "mAP50", "miou": "mIoU", "ece": "ECE", "map3d": "mAP3D", "nds": "NDS"}
 
 
@@ -134,12 +135,15 @@ def _looks(instance: dg.DagsterInstance, drive: str) -> list[dict[str, Any]]:
 
 
 def _failures(lake: Lake) -> str:
-    """Clips of today's search that fail, and the largest buckets by name."""
+    """Clips of today's search that fail, and the largest buckets by name; clips like no other have no name."""
+    from av_assets.domain.failures.buckets import LOOSE
+
     report = read_json(lake, "failure_buckets", today(), "report.json")
     if not report:
-        return "none were looked for"
-    largest = sorted(report["buckets"], key=lambda name: -report["buckets"][name])[:3]
-    named = f" in {len(report['buckets'])} buckets: {', '.join(largest)}" if largest else ""
+        return "not looked for"
+    clips = {name: count for name, count in report["buckets"].items() if name != LOOSE}
+    largest = sorted(clips, key=lambda name: (-clips[name], name))[:SHOWN_BUCKETS]
+    named = f"; {len(clips)} named buckets, as {', '.join(largest)}" if largest else ""
     return f"{report['clips_failing']} of {report['clips']} clips{named}"
 
 

@@ -24,7 +24,7 @@ GOLDEN_WEEK = "2025-06-02"  # the week of the sample drives; those of later week
 LEARNING = ("golden_slices", "checkpoints", "model_bundles", "eval_reports")
 FROM_DATASET = ("drift_baselines", "dataset_archives")
 FROM_MODEL = ("pool_predictions", "failure_buckets")
-LIMIT_S = 1800.0
+LIMIT_S = 3600.0
 
 
 def today() -> str:

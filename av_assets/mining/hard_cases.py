@@ -150,8 +150,8 @@ def _draw(
                 kinds = ", ".join(f"{kind} {count}" for kind, count in cases[clip].kinds.most_common(3))
                 shown.append((f"{clip}: {kinds}", frame, boxes))
         if shown:
-            title = f"{bucket.name}: {len(bucket.clips)} clips; dashed: missed"
-            (work.out / f"bucket_{number + 1}.png").write_bytes(overlay_sheet(shown, title=title))
+            sheet = overlay_sheet(shown, title=f"{bucket.name}: {len(bucket.clips)} clips", dashed="missed")
+            (work.out / f"bucket_{number + 1}.png").write_bytes(sheet)
 
 
 def _buckets(lake: Lake, made: Manifest) -> list[dict[str, Any]]:
@@ -176,12 +176,28 @@ def _describe(lake: Lake, made: Manifest) -> dict[str, Any]:
         "dagster/row_count": report["clips_failing"],
         "model": report["release"],
         **{name: report[name] for name in figures},
-        "AP50": "unknown" if report["map50"] is None else report["map50"],
-        "kinds": table(
-            {"kind": kind, **{k: str(v) for k, v in one.items()}} for kind, one in report["kinds"].items()
+        "mAP50": "unknown" if report["map50"] is None else report["map50"],
+        "errors": table(
+            {
+                "kind": kind,
+                "sure": one["sure"],
+                "all": one["all"],
+                "AP50 lost": "-" if one["dap"] is None else f"{one['dap']:.3f}",
+            }
+            for kind, one in report["kinds"].items()
         ),
         "doubts": table({"doubt": kind, **one} for kind, one in report["doubts"].items()),
-        "slices": table({k: str(v) for k, v in one.items()} for one in report["slices"][:30]),
+        "slices": table(
+            {
+                "slice": one["tag"],
+                "clips": one["clips"],
+                "failing": f"{one['failing']} of {one['units']} pieces",
+                "lift": f"{one['lift']:.2f}",
+                "adjusted p": f"{one['adjusted_p']:.2g}",
+                "drifted": "yes" if one["drifted"] else "no",
+            }
+            for one in report["slices"][:30]
+        ),
         "buckets": table(
             {
                 "bucket": one["name"],

@@ -106,7 +106,7 @@ def sweep_of(lake: Lake, name: str) -> Sweep:
             f"{bundle} with digest {digest[:12]} is gone", code="missing_input", file=f"{SPECS}/{name}"
         )
     figures = json.loads(lake.read_bytes(manifest, BASELINE_FILE))["figures"]
-    return Sweep(spec, manifest, golden, figures, manifest.made_from.policies[TrainingPolicy.name])
+    return Sweep(spec, manifest, golden, figures, manifest.made_from.policies.get(TrainingPolicy.name, ""))
 
 
 def storage_place(sweep: str) -> Path | str:

@@ -5,6 +5,7 @@ The sensor launches trials (sensors/sweeps.py); each is a run of its own, and it
 
 import json
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -182,7 +183,8 @@ def _in_a_child(
         # In the cluster the run's own pod has the hardware word: a trial is small, and its process a child of the run.
         dg.PipesSubprocessClient().run(command=[sys.executable, "-m", WORKER], context=context, extras=extras)
     except Exception as error:
-        fail(study, launch.number, f"its process ended: {error}"[:500])
+        late = f"code {-signal.SIGALRM}" in str(error)  # the worker's alarm ends it at the limit of a trial
+        fail(study, launch.number, "it took all of its time" if late else f"its process ended: {error}"[:500])
         raise dg.Failure(
             f"trial {context.partition_key} failed; the sweep launches it again where it may",
             allow_retries=False,
@@ -223,12 +225,35 @@ def _describe(lake: Lake, manifest: Manifest) -> dict[str, Any]:
 
     report = _report(lake, manifest.partition)
     board = pq.read_table(io.BytesIO(lake.read_bytes(manifest, f"{BOARD}.parquet")))
-    columns = ("number", "kind", "state", "place", "value", "epochs", "values")
-    shown = ({c: "-" if row[c] is None else str(row[c]) for c in columns} for row in board.to_pylist())
     drawn = pictures(lake, manifest, "history.png", "parallel.png", "importance.png", "pareto.png")
     return {
-        "leaderboard": table(shown),
+        "leaderboard": table(map(_shown, _rows(board))),
         "stability": report["stability"]["state"],
-        "spent": dg.MetadataValue.json(report["spent"]),
+        "spent": table(_spent(report["spent"])),
         **drawn,
     }
+
+
+def _shown(row: dict[str, Any]) -> dict[str, str]:
+    """A trial for people; why it may not win, where it may not."""
+    broken = [f"breaks {name}" for name, over in row["constraints"].items() if over > 0]
+    return {
+        "trial": str(row["number"]),
+        "kind": row["kind"],
+        "state": row["state"],
+        **{name: _text(row[name]) for name in ("place", "value", "epochs", "seconds")},
+        "values": ", ".join(f"{name} {_text(value)}" for name, value in row["values"].items()),
+        "why not": "; ".join([*broken, *filter(None, [row["reason"]])]),
+    }
+
+
+def _spent(spent: dict[str, Any]) -> list[dict[str, str]]:
+    units = {"trials": "trials", "compute_hours": f"{spent['unit']} hours", "money": spent["currency"]}
+    used = {says: spent[what] for what, says in units.items()}
+    return [{"of": says, "used": _text(took), "limit": _text(limit)} for says, (took, limit) in used.items()]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -153,7 +153,9 @@ def test_from_proposal_to_rollback(fleet: Fleet, tmp_path: Path) -> None:
     path = proposed(fleet, tmp_path)
     key = propose(fleet.lake, "label_fusion", path, "ann", 1).key
     assert key == f"label_fusion-{NEXT}"
-    assert of_policy(fleet.lake, key) == {("auto_labels", drive) for drive in fleet.lake.partitions("auto_labels")}
+    assert of_policy(fleet.lake, key) == {
+        ("auto_labels", drive) for drive in fleet.lake.partitions("auto_labels")
+    }
     with pytest.raises(PolicyError) as error:
         activate(fleet.lake, "label_fusion", NEXT, "ann", 2)
     assert error.value.code == "same_person"

@@ -199,7 +199,7 @@ def test_only_shards_that_changed_are_predicted_again(
     lake.publish("synced_shards", DRIVES[0], folder)
     rows, seen = Predictor.rows, []
     monkeypatch.setattr(
-        Predictor, "rows", lambda self, chunk, watch: (seen.append(chunk.shard), rows(self, chunk, watch))[1]
+        Predictor, "rows", lambda self, chunk: (seen.append(chunk.shard), rows(self, chunk))[1]
     )
     predict(lake, instance, DRIVES[0])
     after = lake.require("pool_predictions", DRIVES[0])
@@ -241,7 +241,9 @@ def look(lake: Lake, instance: dg.DagsterInstance, cursor: str | None) -> tuple[
     context = dg.build_sensor_context(instance=instance, cursor=cursor, resources={"lake": lake})
     found = unpredicted_drives(context)
     assert isinstance(found, dg.SensorResult)
-    return [request.partition_key or "" for request in found.run_requests or []], found.cursor
+    requests = found.run_requests or []
+    assert all(int(request.tags["dagster/priority"]) < 0 for request in requests), "drives that land go first"
+    return [request.partition_key or "" for request in requests], found.cursor
 
 
 def test_the_sensor_asks_for_new_drives_and_for_all_when_the_model_changes(

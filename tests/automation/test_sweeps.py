@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from av_assets.cli import sweeps as cli_sweeps
 from av_assets.domain.errors import EvidenceError, PolicyError
 from av_assets.domain.evidence.manifest import MadeFrom
+from av_assets.domain.evidence.signatures import sign
 from av_assets.domain.sweeps.asking import running
 from av_assets.impact import of_policy
 from av_assets.policies.sweeps import SweepPolicy
@@ -27,6 +28,7 @@ from partitions.sweeps import trial_key, trial_of
 from resources.activations import activate
 from resources.lake import Lake
 from resources.policies import active, propose
+from resources.signing import signing_key
 from sensors.sweeps import REPORTS, TRIALS, sweeps_in_progress
 
 WEEK, RELEASE = "2025-06-02", "w20250602-1a2b3c4d"
@@ -224,6 +226,7 @@ def test_a_trial_is_ended_when_its_time_is_over(
     report = fleet.report()
     assert report["best"] is None
     assert "no trial" in report["reason"]
+    assert trial.user_attrs["reason"] == "it took all of its time"
 
 
 def test_a_run_that_vanished_or_was_never_made_loses_no_trial(fleet: Fleet, tmp_path: Path) -> None:
@@ -305,18 +308,18 @@ def test_a_baseline_is_compared_with_on_the_same_frames_only(
         assert fleet.lake.manifest("sweep_specs", "hill") is None
 
 
-def test_an_unstable_winner_is_proposed_only_on_demand(
+def test_an_unstable_winner_is_written_only_on_demand_and_never_activated(
     fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start(fleet.lake, specification(tmp_path))
     fleet.sweep()
+    made = fleet.lake.require(REPORTS, "hill")
     with fleet.lake.workdir() as folder:
         found = fleet.report() | {"stability": {"state": "unstable", "values": {}}}
         (folder / "report.json").write_text(json.dumps(found))
-        (folder / "training.yaml").write_bytes(
-            fleet.lake.read_bytes(fleet.lake.require(REPORTS, "hill"), "training.yaml")
-        )
-        fleet.lake.publish(REPORTS, "hill", folder)
+        (folder / "training.yaml").write_bytes(fleet.lake.read_bytes(made, "training.yaml"))
+        made = fleet.lake.publish(REPORTS, "hill", folder, made_from=made.made_from)
+    fleet.lake.keep_signature(made, sign(signing_key(), made))
     monkeypatch.setenv("AV_LAKE", fleet.lake.uri)
     monkeypatch.setenv("AV_POLICIES", str(tmp_path / "policies"))
     refused = CliRunner().invoke(cli_sweeps.sweeps, ["report", "hill", "--propose"])
@@ -324,3 +327,6 @@ def test_an_unstable_winner_is_proposed_only_on_demand(
     assert not (tmp_path / "policies").exists()
     taken = CliRunner().invoke(cli_sweeps.sweeps, ["report", "hill", "--propose", "--unstable"])
     assert taken.exit_code == 0, taken.output
+    propose(fleet.lake, "training", tmp_path / "policies" / "training.yaml", "ann", 1)
+    with pytest.raises(PolicyError, match="report_not_passed"):
+        activate(fleet.lake, "training", "2.1.0", "bob", 2)

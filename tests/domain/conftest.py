@@ -62,6 +62,6 @@ def bundle(trained: TrainSummary, tmp_path_factory: pytest.TempPathFactory) -> P
     from av_assets.policies.packaging import PackagingPolicy
 
     out_dir = tmp_path_factory.mktemp("bundle")
-    policy = PackagingPolicy.load().model_copy(update={"parity_inputs": 64, "torchscript_inputs": 16})
+    policy = PackagingPolicy.load().model_copy(update={"parity_inputs": 16, "torchscript_inputs": 4})
     export_bundle(trained.checkpoint, out_dir, policy)
     return out_dir

@@ -99,8 +99,9 @@ def test_golden_dataset_becomes_an_evaluated_release(running: Running) -> None:
     assert report["verdict"]["state"] in ("pass", "fail", "insufficient")
     whole = report["slices"]["all"]
     assert whole["drives"] >= 1
-    in_dataset = {entry.path.split("/")[1] for entry in golden.matching("drives/*/cuboids.parquet")}
-    assert in_dataset == {d for d in running.lake.partitions("verified_labels") if d.startswith("veh009-")}
+    members = json.loads(running.lake.read_bytes(golden, "dataset.json"))["members"]
+    held = {entry.path for entry in golden.matching("drives/*/cuboids.parquet")}
+    assert held == {f"drives/{member['drive']}/cuboids.parquet" for member in members}
     assert whole["objects3d"] > 0
     assert 0 <= whole["map3d"] <= 1
     assert 0 <= whole["nds"] <= 1

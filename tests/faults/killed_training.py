@@ -24,7 +24,6 @@ from av_assets.domain.learning import checkpoint as ckpt
 from av_assets.domain.learning.train import train
 from av_assets.policies.training import TrainingPolicy
 
-
 LOADED = (matplotlib.figure, torch._inductor.config)  # before the forks, each of which would load them again
 OUTSIDE_STEPS = 4
 

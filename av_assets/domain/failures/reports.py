@@ -96,7 +96,7 @@ def kinds_png(report: Mapping[str, Any], title: str) -> bytes:
     _bars(right, costs, "average precision lost to each kind alone (dAP, points)", ".1f")
     right.set_yticklabels([])
     average = "unknown" if report["map50"] is None else f"{report['map50']:.3f}"
-    figure.suptitle(f"{title}: AP50 {average} on {report['frames_labelled']} labelled frames", fontsize=10)
+    figure.suptitle(f"{title}: mAP50 {average} on {report['frames_labelled']} labelled frames", fontsize=10)
     return png_of(figure)
 
 

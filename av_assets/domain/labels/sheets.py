@@ -37,6 +37,7 @@ STATUS: Final = {
 }
 _MARKS: Final = {"corrected": "~", "added": "+", "removed": "x"}
 _DASHED: Final = (0, (3, 2))
+BRIDGED: Final = "not seen in this frame, bridged"
 _BEHIND_M, _AHEAD_M, _ASIDE_M = 10.0, 55.0, 18.0
 _LEAST_PT = 10.0  # people and cones are smaller than a dot from above
 
@@ -52,8 +53,12 @@ def is_dashed(row: Mapping[str, Any]) -> bool:
     return "bridged" in (row.get("state"), row.get("rule")) or row.get("status") == "below"
 
 
-def overlay_sheet(frames: Sequence[LabelledFrame], columns: int = 2, title: str = "") -> bytes:
+def overlay_sheet(
+    frames: Sequence[LabelledFrame], columns: int = 2, title: str = "", dashed: str = BRIDGED
+) -> bytes:
     """PNG: frames in a grid with their boxes in the colour of the class and the score above; at most 12 frames.
+
+    `dashed` says in the legend what the dashed boxes are.
 
     Raises:
         RedactionError: a picture that is not a RedactedFrame.
@@ -72,7 +77,7 @@ def overlay_sheet(frames: Sequence[LabelledFrame], columns: int = 2, title: str 
         for row in rows:
             _box(axes, row, colour_of(row["cls"]), is_dashed(row), _score(row))
     everything = [row for _, _, rows in shown for row in rows]
-    _legend_of_classes(figure, everything)
+    _legend_of_classes(figure, everything, dashed)
     figure.suptitle(title or f"{len(everything)} labels in {len(shown)} frames", fontsize=10)
     return _few_colours(png_of(figure))
 
@@ -187,14 +192,14 @@ def _aspect(frame: RedactedFrame) -> float:
     return float(min(2.0, height / width))
 
 
-def _legend_of_classes(figure: Any, rows: Rows) -> None:
+def _legend_of_classes(figure: Any, rows: Rows, says: str = BRIDGED) -> None:
     counts = Counter(str(row["cls"]) for row in rows)
     known = [name for name in COLOURS if name in counts]
     entries = [
         (colour_of(name), f"{name}: {counts[name]}") for name in [*known, *sorted(set(counts) - set(known))]
     ]
     dashed = sum(map(is_dashed, rows))
-    _legend(figure, entries, f"not seen in this frame, bridged: {dashed}" if dashed else "")
+    _legend(figure, entries, f"{says}: {dashed}" if dashed else "")
 
 
 def _legend(figure: Any, entries: Sequence[tuple[Any, str]], dashed: str = "") -> None:

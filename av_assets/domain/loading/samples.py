@@ -6,7 +6,7 @@ Belongs here: the view of one sample, decoding pictures. Does not belong here: w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -43,15 +43,18 @@ class RawSample:
     _groups: GroupCache
     _roles: frozenset[str]
     _rooms: Arrays
+    _frames: dict[str, RedactedFrame | None] = field(default_factory=dict, repr=False)
 
     def frame(self, role: str) -> RedactedFrame | None:
-        """The picture of a camera, encoded; None where this row has none, or this drive no such camera.
+        """The picture of a camera, encoded, read once; None where this row has none, or this drive no such camera.
 
         Raises:
             DatasetError: bad_cell, also below.
             KeyError: the loader was not told that this column is read; also below.
         """
-        return self._read(role, lambda: self._shard.frame(self._row, role, self._groups))
+        if role not in self._frames:
+            self._frames[role] = self._read(role, lambda: self._shard.frame(self._row, role, self._groups))
+        return self._frames[role]
 
     def jpeg_pixels(
         self, role: str, min_width: int = 0, min_height: int = 0, out: Pixels | None = None

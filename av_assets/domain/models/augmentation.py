@@ -102,7 +102,7 @@ def vary_ground(ground: Ground, variant: Variant) -> Ground:
     boxes[:, :2], boxes[:, 7:] = boxes[:, :2] @ turn.T, boxes[:, 7:] @ turn.T
     yaw = side * (boxes[:, 6] + np.float32(variant.turn_rad))
     boxes[:, 6] = (yaw + np.pi) % (2 * np.pi) - np.pi
-    points = None if ground.points is None or variant.without_lidar else ground.points.copy()
+    points = None if ground.points is None or variant.without_lidar else ground.points.copy("K")
     if points is not None:
         points[:, :2] = points[:, :2] @ turn.T
     tracks = None if ground.tracks is None or variant.without_radar else ground.tracks.copy()

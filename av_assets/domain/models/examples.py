@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from av_assets.domain.errors import DatasetError
 from av_assets.domain.models.augmentation import Variant, draw_variant
@@ -37,6 +37,7 @@ class Sample(Protocol):
     def jpeg_pixels(self, role: str, min_width: int = 0, min_height: int = 0) -> NDArray[np.uint8]: ...
     def points(self, role: str) -> NDArray[np.float32] | None: ...
     def tracks(self, role: str) -> NDArray[Any] | None: ...
+    def room(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,10 @@ class MakeInputs:
 
     def __call__(self, sample: Sample, rng: np.random.Generator | None = None) -> Arrays:
         seen = self.look(sample)
-        made = network_inputs(self.layout, seen.pixels, seen.points, seen.view, seen.tracks)
+        room = sample.room(
+            "picture", (len(self.layout.planes), self.layout.height, self.layout.width), np.uint8
+        )
+        made = network_inputs(self.layout, seen.pixels, seen.points, seen.view, seen.tracks, room)
         return made | {"has_picture": np.array(sample.frame(self.camera) is not None)}
 
     def look(self, sample: Sample) -> Seen:

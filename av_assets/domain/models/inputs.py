@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
@@ -48,6 +49,11 @@ class CameraView:
     K: NDArray[np.float64]
     ego_SE3_camera: NDArray[np.float64]  # noqa: N815
 
+    @cached_property
+    def camera_SE3_ego(self) -> NDArray[np.float64]:  # noqa: N802
+        """(4, 4) from the ego frame into that of the camera."""
+        return np.asarray(np.linalg.inv(self.ego_SE3_camera), np.float64)
+
     @classmethod
     def from_calibration(cls, calibration: dict[str, Any], role: str) -> CameraView | None:
         """The view of `role` in a calibration.json, None where it is missing."""
@@ -73,7 +79,7 @@ def project(
     Returns:
         (N, 2) pixels and (N,) depth along the optical axis in metres; pixels are meaningful where depth > 0.
     """
-    camera_SE3_ego = np.linalg.inv(view.ego_SE3_camera)  # noqa: N806
+    camera_SE3_ego = view.camera_SE3_ego  # noqa: N806
     # Points that are not numbers give pixels that are none.
     with np.errstate(invalid="ignore"):
         xyz = points_ego[:, :3].astype(np.float64) @ camera_SE3_ego[:3, :3].T + camera_SE3_ego[:3, 3]
@@ -124,7 +130,7 @@ def _seen(
         near = (depth > NEAREST_SEEN_M - 0.1) & (u > -edge) & (v > -edge)
         near &= (u < width * depth + edge) & (v < height * depth + edge)
     xyz = xyz.take(np.flatnonzero(near), axis=1).astype(np.float64)
-    camera_SE3_ego = np.linalg.inv(view.ego_SE3_camera)  # noqa: N806
+    camera_SE3_ego = view.camera_SE3_ego  # noqa: N806
     in_camera = camera_SE3_ego[:3, :3] @ xyz + camera_SE3_ego[:3, 3:]
     depth_m = in_camera[2]
     x, y = (view.K[:2] @ in_camera) / depth_m * [[width / view.width], [height / view.height]]
@@ -140,6 +146,7 @@ def draw_picture(
     width: int,
     height: int,
     planes: int = len(PLANES),
+    out: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
     """(planes, height, width) uint8 input picture; the lidar planes stay 0 without points or calibration.
 
@@ -147,6 +154,7 @@ def draw_picture(
         pixels: (H, W, 3) uint8 RGB, any size.
         points_ego: (N, >=3) metres in the ego frame, or None. Fastest where each coordinate lies in one piece.
         planes: 5, or 3 for colours alone.
+        out: where to draw it; new memory where there is none.
 
     Raises:
         ModelError: pixels are not an RGB picture.
@@ -159,7 +167,7 @@ def draw_picture(
         )
     if pixels.shape[:2] != (height, width):
         pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-    picture = np.empty((planes, height, width), np.uint8)
+    picture = np.empty((planes, height, width), np.uint8) if out is None else out
     cv2.split(pixels, list(picture[:COLOURS]))
     if planes > COLOURS:
         if points_ego is not None and view is not None and len(points_ego):
@@ -193,7 +201,7 @@ def projection_matrix(view: CameraView | None, width: int, height: int) -> NDArr
     if view is None:
         return np.zeros((3, 4), np.float32)
     to_input = np.diag([width / view.width, height / view.height, 1.0])
-    return np.asarray(to_input @ view.K @ np.linalg.inv(view.ego_SE3_camera)[:3], np.float32)
+    return np.asarray(to_input @ view.K @ view.camera_SE3_ego[:3], np.float32)
 
 
 @dataclass(frozen=True)
@@ -251,16 +259,18 @@ def network_inputs(
     points_ego: NDArray[np.floating] | None,
     view: CameraView | None,
     tracks: NDArray[Any] | None = None,
+    out: NDArray[np.uint8] | None = None,
 ) -> dict[str, NDArray[Any]]:
     """All arrays of one frame, without the batch axis, as `InputLayout.shapes` says.
 
     Args:
         pixels: (H, W, 3) uint8 RGB, any size. points_ego: (n, >=3) metres, ego frame. tracks: see `track_rows`.
+        out: where to draw the picture.
 
     Raises:
         ModelError: pixels are not an RGB picture.
     """
-    picture = draw_picture(pixels, points_ego, view, layout.width, layout.height, len(layout.planes))
+    picture = draw_picture(pixels, points_ego, view, layout.width, layout.height, len(layout.planes), out)
     found: dict[str, NDArray[Any]] = {"picture": picture}
     if layout.grid is not None:
         if layout.grid_planes:
@@ -277,4 +287,5 @@ def grid_planes(
 ) -> NDArray[np.uint8]:
     """(P, rows, columns) uint8: what the variant's sensors show on the ground."""
     planes = [lidar_raster(points_ego, grid)] if layout.lidar else []
-    return np.concatenate([*planes, radar_raster(tracks, grid)] if layout.radar else planes)
+    planes += [radar_raster(tracks, grid)] if layout.radar else []
+    return np.concatenate(planes) if len(planes) > 1 else planes[0]

@@ -91,8 +91,7 @@ def _draw(
     inside = ((px > x1) & (px < x2))[None, :] & ((py > y1) & (py < y2))[:, None]
     inside[cy - ys[0], cx - xs[0]] = True
     strength = np.where(inside, peak, 0) * (np.log(max((x2 - x1) * (y2 - y1), 2.0)) / (peak * inside).sum())
-    grid = np.stack(
-        np.broadcast_arrays((px - x1)[None, :], (py - y1)[:, None], (x2 - px)[None, :], (y2 - py)[:, None])
-    )
-    distances[(slice(None), *window)] = np.where(inside, grid, distances[(slice(None), *window)])
-    weight[window] = np.where(inside, strength, weight[window])
+    sides = (px - x1)[None, :], (py - y1)[:, None], (x2 - px)[None, :], (y2 - py)[:, None]
+    for plane, side in zip(distances, sides, strict=True):
+        np.copyto(plane[window], side, where=inside)
+    np.copyto(weight[window], strength, where=inside)

@@ -55,7 +55,8 @@ def _history(rows: Sequence[Row], spec: SweepPolicy) -> bytes:
         ys.append(best)
     axes.step(xs, ys, where="post", c="tab:blue", lw=1)
     axes.set(xlabel="trial", ylabel=spec.goals[0].metric)
-    axes.legend(fontsize=7)
+    axes.locator_params(axis="x", integer=True)
+    _legend(axes)
     return _png(figure)
 
 
@@ -104,12 +105,12 @@ def _ends(spec: SweepPolicy, name: str) -> tuple[Any, Any]:
 def _importance(found: Row) -> bytes:
     names = list(found["fanova"])[::-1]
     figure, axes = _figure()
-    for offset, kind in ((-0.2, "ped_anova"), (0.2, "fanova")):
+    for offset, kind, label in ((-0.2, "ped_anova", "PED-ANOVA"), (0.2, "fanova", "fANOVA")):
         shares = [found[kind].get(name, 0.0) for name in names]
-        axes.barh(np.arange(len(names)) + offset, shares, 0.38, label=kind.replace("_", "-").upper())
+        axes.barh(np.arange(len(names)) + offset, shares, 0.38, label=label)
     axes.set_yticks(range(len(names)), names, fontsize=7)
     axes.set(xlabel=f"share in the outcome of {found['trials']} trials")
-    axes.legend(fontsize=7)
+    _legend(axes)
     return _png(figure)
 
 
@@ -125,8 +126,13 @@ def _pareto(rows: Sequence[Row], first: Goal, second: Goal) -> bytes:
         xs = [r["metrics"][second.metric] for r in picked]
         axes.scatter(xs, [r["metrics"][first.metric] for r in picked], c=colour, label=label)
     axes.set(xlabel=second.metric, ylabel=first.metric)
-    axes.legend(fontsize=7)
+    _legend(axes)
     return _png(figure)
+
+
+def _legend(axes: Axes) -> None:
+    """Above the axes: points lie anywhere in them."""
+    axes.legend(fontsize=7, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
 
 
 def _plain(value: Any) -> Any:

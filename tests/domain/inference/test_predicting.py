@@ -117,7 +117,8 @@ def test_answers_do_not_depend_on_who_reads_or_where_work_begins(
 ) -> None:
     refs = write_drive(tmp_path, DRIVE, frames=7)
     whole = predict(predictor, refs, tmp_path, tmp_path / "whole")
-    other = replace(predictor, policy=POLICY.model_copy(update={"workers": workers, "prefetch": 1}))
+    slow = POLICY.model_copy(update={"workers": workers, "prefetch": 1})
+    other = replace(predictor, policy=slow, streams=3)
     segments = FolderSegments(tmp_path / "half")
     predict(other, refs[:1], tmp_path, tmp_path / "first", segments)
     again = predict(other, refs, tmp_path, tmp_path / "again", segments)

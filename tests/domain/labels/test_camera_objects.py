@@ -65,10 +65,15 @@ def teacher(tmp_path: Path) -> Path:
     }
     picture = helper.make_tensor_value_info("picture", TensorProto.UINT8, ["B", len(PLANES), 48, 80])
     weights = save(folder / "model.onnx", [picture], outputs)
+    shape, digest = [None, len(PLANES), 48, 80], sha256_file(weights)
     config = {
         "classes": ["vehicle", "pedestrian", "cone"],
-        "input": {"name": "picture", "shape": [None, len(PLANES), 48, 80], "planes": list(PLANES)},
-        "model_sha256": sha256_file(weights),
+        "files": {"fp32": {"path": "model.onnx", "sha256": digest, "bytes": weights.stat().st_size}},
+        "usable": ["fp32"],
+        "layout": {"width": 80, "height": 48, "lidar": True, "radar": False, "grid": None},
+        "inputs": [{"name": "picture", "dtype": "uint8", "shape": shape}],
+        "outputs": {n: {"dtype": str(v.dtype), "shape": [None, *v.shape[1:]]} for n, v in outputs.items()},
+        "model_sha256": digest,
         "score_floor": 0.01,
     }
     (folder / "inference_config.json").write_text(json.dumps(config))

@@ -91,7 +91,7 @@ def test_ranks_share_the_epoch_of_one(
     assert len(real) == (SAMPLES - SAMPLES % (batch * ranks) if last == "drop" else SAMPLES)
 
 
-@pytest.mark.parametrize(("workers", "prefetch", "batch"), [(1, 1, 4), (2, 3, 5), (3, 2, 2)])
+@pytest.mark.parametrize(("workers", "prefetch", "batch"), [(1, 1, 4), (3, 2, 5)])
 def test_workers_change_nothing(
     index: SampleIndex, folder: Path, workers: int, prefetch: int, batch: int
 ) -> None:
@@ -186,11 +186,9 @@ def test_memory_of_batches_is_used_again(index: SampleIndex, folder: Path, worke
 
 def test_an_empty_share_is_a_batch_of_nothing(index: SampleIndex, folder: Path) -> None:
     one = index.subset(range(5))
+    share = loader(one, folder, batch_size=2, rank=2, world_size=3, last_batch="keep")
+    assert [len(batch["number"]) for batch in share] == [1]
     for workers in (0, 2):
-        with loader(
-            one, folder, batch_size=2, rank=2, world_size=3, last_batch="keep", workers=workers
-        ) as batches:
-            assert [len(batch["number"]) for batch in batches] == [1]
         with loader(
             one, folder, batch_size=1, rank=2, world_size=3, last_batch="keep", workers=workers
         ) as batches:

@@ -14,6 +14,8 @@ from av_assets.domain.metrics.boxes import Boxes
 from av_assets.domain.metrics.evaluate import EvalReport, evaluate_bundle
 from av_assets.domain.metrics.slices import Outcome, slice_report
 from av_assets.domain.metrics.verdict import judge
+from av_assets.domain.models.golden import read_scenes, read_spec
+from av_assets.domain.models.runtime import OnnxPerception
 from av_assets.policies.evaluation import EvaluationPolicy
 
 CLASSES = ("vehicle", "pedestrian", "cone")
@@ -138,6 +140,19 @@ def test_the_report_covers_all_slices(evaluated: tuple[EvalReport, Path], policy
     assert set(json.loads((out_dir / "latency.json").read_text())) >= {"p50_ms", "p95_ms", "p99_ms", "passed"}
 
 
+def test_objects_are_found_in_pixels_of_the_camera(bundle: Path, golden: Path) -> None:
+    model = OnnxPerception(bundle)
+    scenes = list(read_scenes(golden, "drive-c", read_spec(golden)))
+    found = model.predict([s.frame for s in scenes], [s.points_ego for s in scenes], scenes[0].view)
+    hits = 0
+    for scene, detections in zip(scenes, found, strict=True):
+        assert (np.diff(detections.scores) <= 0).all()
+        for box, cls in zip(scene.labels.boxes, scene.labels.classes, strict=True):
+            near = np.abs(detections.boxes[:3] - box).max(axis=1) < 16
+            hits += bool((near & (detections.classes[:3] == cls)).any())
+    assert hits > 0.7 * sum(len(s.labels.boxes) for s in scenes)
+
+
 def test_the_same_inputs_give_the_same_bytes(
     evaluated: tuple[EvalReport, Path], bundle: Path, golden: Path, policy: EvaluationPolicy, tmp_path: Path
 ) -> None:
@@ -172,6 +187,7 @@ def test_kept_predictions_are_used_for_the_same_model_only(
 def test_a_baseline_on_other_data_proves_nothing(
     evaluated: tuple[EvalReport, Path], bundle: Path, golden: Path, policy: EvaluationPolicy, tmp_path: Path
 ) -> None:
+    shutil.copy(evaluated[1] / "predictions.parquet", tmp_path)
     same = evaluate_bundle(bundle, golden, policy, tmp_path, baseline=evaluated[0])
     assert same.verdict.state == "pass"
     assert same.baseline_model_sha256 == evaluated[0].model_sha256

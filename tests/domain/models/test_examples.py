@@ -52,6 +52,9 @@ class Row:
     def tracks(self, role: str) -> np.ndarray | None:
         return self.heard
 
+    def room(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        return np.empty(shape, dtype)
+
 
 @pytest.fixture
 def all_sensors(tiny: TrainingPolicy) -> TrainingPolicy:

@@ -227,11 +227,11 @@ def test_a_traced_network_says_the_same_for_any_batch(config: TrainingPolicy) ->
             agree(deployable.output_names, deployable(*given), traced(*given))
 
 
-@pytest.mark.parametrize("variant", ["camera", "camera_lidar_radar"])
-def test_onnxruntime_says_the_same_for_any_batch(variant: str, tiny: TrainingPolicy) -> None:
+def test_onnxruntime_says_the_same_for_any_batch(tiny: TrainingPolicy) -> None:
+    """Of the network with all inputs; each variant is exported by the tests of packaging."""
     import onnxruntime
 
-    config = small(tiny, variant=variant)
+    config = small(tiny, variant="camera_lidar_radar")
     deployable = Deployable(network(config))
     given = random_inputs(config, 2)
     assert tuple(given) == deployable.input_names
@@ -264,11 +264,11 @@ def test_a_cuboid_loss_counts_cuboids_only_and_knows_none() -> None:
     weight = torch.zeros(2, 2, 10)
     weight[0, 0] = 1
     loss = cuboid_loss(values, cell, truth, weight)
-    assert float(loss) == 10
+    assert float(loss.detach()) == 10
     loss.backward()
     assert (values.grad != 0).sum() == 10
     assert (values.grad[0, :, 1, 1] != 0).all()
-    assert float(cuboid_loss(values, cell, truth, weight * 0)) == 0
+    assert float(cuboid_loss(values, cell, truth, weight * 0).detach()) == 0
 
 
 def batch_of(golden: Path, config: TrainingPolicy, augment: bool = False) -> dict[str, torch.Tensor]:
@@ -292,7 +292,7 @@ def step(
     assert loss.dtype == torch.float32
     assert all(part.dtype == torch.float32 and not part.requires_grad for part in parts.values())
     loss.backward()
-    return loss
+    return loss.detach()
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])

@@ -89,10 +89,12 @@ def test_metadata_names_what_it_was_made_from(exported: Path, checkpoint: Path) 
 
 
 @pytest.mark.parametrize("variant", ["camera", "camera_lidar", "camera_lidar_radar"])
-def test_every_variant_runs_with_any_batch(variant: str, tmp_path: Path) -> None:
-    checkpoint = untaught_checkpoint(tmp_path / "checkpoint.pt", variant=variant)
-    export.export_bundle(checkpoint, tmp_path / "bundle", FEW)
-    model = OnnxPerception(tmp_path / "bundle")
+def test_every_variant_runs_with_any_batch(variant: str, exported: Path, tmp_path: Path) -> None:
+    folder = exported
+    if variant != "camera_lidar_radar":
+        folder = tmp_path / "bundle"
+        export.export_bundle(untaught_checkpoint(tmp_path / "checkpoint.pt", variant=variant), folder, FEW)
+    model = OnnxPerception(folder)
     assert ("bev" in model.layout.shapes) == (variant != "camera")
     for batch in (1, 3, 7):
         out = model.run(zeros(model, batch))
@@ -180,19 +182,6 @@ def test_a_provider_that_does_not_work_is_an_error(exported: Path) -> None:
     assert (CUDA in present_providers()) <= (gpu_count() > 0)
     with pytest.raises(ModelError):
         OnnxPerception(exported, providers=("NoSuchExecutionProvider", "CPUExecutionProvider"))
-
-
-def test_objects_are_found_in_pixels_of_the_camera(bundle: Path, golden: Path) -> None:
-    model = OnnxPerception(bundle)
-    scenes = list(read_scenes(golden, "drive-c", read_spec(golden)))
-    found = model.predict([s.frame for s in scenes], [s.points_ego for s in scenes], scenes[0].view)
-    hits = 0
-    for scene, detections in zip(scenes, found, strict=True):
-        assert (np.diff(detections.scores) <= 0).all()
-        for box, cls in zip(scene.labels.boxes, scene.labels.classes, strict=True):
-            near = np.abs(detections.boxes[:3] - box).max(axis=1) < 16
-            hits += bool((near & (detections.classes[:3] == cls)).any())
-    assert hits > 0.7 * sum(len(s.labels.boxes) for s in scenes)
 
 
 def test_frames_and_clouds_must_pair_up(exported: Path, golden: Path) -> None:

@@ -30,7 +30,7 @@ def taught(
     """What the platform keeps of a short training."""
     from av_assets.domain.learning.train import train
 
-    policy = tiny.model_copy(update={"epochs": 3})
+    policy = tiny.model_copy(update={"epochs": 5})
     out = tmp_path_factory.mktemp("taught")
     train(policy, golden, out, seed=7)
     return out, policy

@@ -158,7 +158,7 @@ def _print_failures(
     average = "unknown" if report["map50"] is None else f"{report['map50']:.3f}"
     click.echo(
         f"{day}: {report['release']} on {report['frames']} frames of {report['drives']} drives "
-        f"({report['frames_trained_on']} more were learnt from); AP50 {average} on {report['frames_labelled']} "
+        f"({report['frames_trained_on']} more were learnt from); mAP50 {average} on {report['frames_labelled']} "
         f"labelled frames; {report['clips_failing']} of {report['clips']} clips have hard frames"
     )
     if note:

@@ -209,10 +209,20 @@ def test_transforms_that_cannot_be_sent(index: SampleIndex, tmp_path: Path) -> N
     assert children() == []
 
 
+OTHERS: set[int] = set()
+"""Processes that tests of other modules have left running in this process."""
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    OTHERS.clear()
+    OTHERS.update(children())
+
+
 def children() -> list[int]:
     """Worker processes; the tracker of resources, which multiprocessing starts, is none."""
-    here = psutil.Process()
-    return [c.pid for c in here.children(recursive=True) if "resource_tracker" not in " ".join(c.cmdline())]
+    found = [c for c in psutil.Process().children(recursive=True) if c.pid not in OTHERS]
+    return [c.pid for c in found if "resource_tracker" not in " ".join(c.cmdline())]
 
 
 def test_a_killed_worker_is_an_error_and_iterating_again_goes_on(index: SampleIndex, tmp_path: Path) -> None:

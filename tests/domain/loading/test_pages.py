@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_shards import COLUMNS, row_of, write_shard
 
-from av_assets.domain.errors import DatasetError, RedactionError
+from av_assets.domain.errors import AvError, DatasetError, RedactionError
 from av_assets.domain.loading.pages import ABSENT, Chunk, cell_ranges, run_lengths
 from av_assets.domain.loading.shard_file import TRACK, GroupCache, ShardFile
 
@@ -181,10 +181,10 @@ def test_damage_is_a_typed_error_or_harmless(
 def _payloads_are_in_the_file(shard: ShardFile, size: int) -> str:
     groups = GroupCache(1 << 20)
     for row in range(min(shard.rows, 20)):
-        with contextlib.suppress(OSError, ValueError, pa.ArrowException):
+        with contextlib.suppress(AvError, OSError, ValueError, pa.ArrowException):
             frame = shard.frame(row, "camera_front", groups)
             assert frame is None or len(frame.data) < max(size, 1 << 16)
-        with contextlib.suppress(OSError, ValueError, pa.ArrowException):
+        with contextlib.suppress(AvError, OSError, ValueError, pa.ArrowException):
             shard.points(row, "lidar_top", groups)
     shard.close()
     return "fine"

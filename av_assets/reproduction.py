@@ -18,6 +18,7 @@ from av_assets.domain.evidence.manifest import FileEntry, Manifest, bundle_name
 from av_assets.domain.reproduction.files import FileState, compare_files, where_json_differs
 from av_assets.domain.reproduction.ingredients import Difference, Origin, differences
 from av_assets.production import environment_digest
+from av_assets.releases import dataset_of, is_named_after
 
 if TYPE_CHECKING:
     from av_assets.domain.reproduction.rescoring import Evaluation
@@ -43,6 +44,7 @@ def reproduce(lake: Lake, name: str, out: Path) -> dict[str, Any]:
     Raises:
         EvidenceError: missing_bundle; missing_input, something that it was made from is gone; not_reproducible, the
             name is of another asset.
+        DatasetError: erased_version.
         PolicyError: other_policy, its numbers are not known any more.
     """
     asset, _, release = name.partition("/")
@@ -70,18 +72,22 @@ def reproduce(lake: Lake, name: str, out: Path) -> dict[str, Any]:
         "files": [{"path": f.path, "state": f.state, "where": list(f.where)} for f in files],
         "ingredients": [d.to_dict() for d in differing],
         "note": _ended_early(lake, recorded),
+        "misnamed": _misnamed(recorded, inputs),
         "out": str(out),
     }
 
 
 def inputs_of(lake: Lake, manifest: Manifest) -> dict[str, Manifest]:
-    """The very bundles that it was made from.
+    """The very bundles that a bundle of a release was made from.
 
     Raises:
-        EvidenceError: missing_input.
+        EvidenceError: missing_input. DatasetError: erased_version.
     """
     found = {}
     for bundle, digest in manifest.made_from.inputs.items():
+        if bundle.startswith(f"{GOLDEN}/"):
+            found[bundle] = dataset_of(lake, manifest.partition, manifest)
+            continue
         held = lake.past_manifest(bundle, digest)
         if held is None:
             raise EvidenceError(
@@ -231,6 +237,12 @@ def _ended_early(lake: Lake, recorded: Manifest) -> str:
     if len(history) >= epochs:
         return ""
     return f"its time was over after {len(history)} of {epochs} epochs: where that is depends on the machine"
+
+
+def _misnamed(recorded: Manifest, inputs: Mapping[str, Manifest]) -> str:
+    """That a release was made from another dataset than its name says; it is made again from that other one."""
+    others = [m for m in inputs.values() if m.asset == GOLDEN and not is_named_after(recorded.partition, m)]
+    return "".join(f"it was made from golden@{m.content[:12]}, which its name does not say" for m in others)
 
 
 def _training_policy(lake: Lake, recorded: Manifest) -> TrainingPolicy:

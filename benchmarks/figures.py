@@ -92,14 +92,15 @@ def take_turns(
     say: Say,
     reset: Callable[[], None] = lambda: None,
 ) -> Turns:
-    """Seconds of each contender, A B A B: what else the machine does meanwhile hits both alike.
+    """Seconds of each contender, A B B A: what else the machine does meanwhile, and what the one before left to be
+    written, hits both alike.
 
     Args:
         reset: clears away what the contender before left; not timed.
     """
     turns = Turns({ours[0]: [], peer[0]: []}, {ours[0]: [], peer[0]: []})
     for number in range(repeats):
-        for name, run in (ours, peer):
+        for name, run in (ours, peer)[:: -1 if number % 2 else 1]:
             say(f"{name}, {number + 1} of {repeats}")
             reset()
             started, cpu_s = time.perf_counter(), processor_s()

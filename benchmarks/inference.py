@@ -2,8 +2,9 @@
 
 The network is the one that the shipped training policy describes, with weights that nobody taught: they cost the same.
 Both sides work on the same frames, for the same outputs, and give each batch one thread. `inference` works on one batch
-at a time, so that reading has another core; `inference.all_cores` on as many at once as there are cores, and reading
-has to share them. `inference.threads` is the latter beside onnxruntime's own way to use all cores: one batch at a time.
+at a time: the network has a core to itself, as it has a device elsewhere, and the target is set for this. In
+`inference.all_cores` it works on as many at once as there are cores, so that reading has no core left and can only
+inform. `inference.threads` is the latter beside onnxruntime's own way to use all cores: one batch at a time.
 Belongs here: both contenders. Does not belong here: inference itself (domain/inference).
 """
 
@@ -73,7 +74,7 @@ def _measured(
             measured,
             paired_ratio(turns.seconds),
             "x",
-            TARGET,
+            TARGET if streams == 1 else None,
             turns.seconds,
             parts,
             turns.cpu,

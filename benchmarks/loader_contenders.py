@@ -28,13 +28,13 @@ def turbo(data: bytes) -> Any:
     return torch.from_numpy(simplejpeg.decode_jpeg(data, "RGB"))
 
 
-def picture(sample: Any, rng: Any) -> dict[str, Any]:
+def picture(sample: Any) -> dict[str, Any]:
     """Ours: the whole picture, decoded into its place in the batch."""
     height, width = sample.calibration["size"]
     return {"picture": sample.jpeg_pixels(CAMERA, out=sample.room("picture", (height, width, 3), "uint8"))}
 
 
-def half(sample: Any, rng: Any) -> dict[str, Any]:
+def half(sample: Any) -> dict[str, Any]:
     """Ours: at half its size."""
     height, width = (side // 2 for side in sample.calibration["size"])
     room = sample.room("picture", (height, width, 3), "uint8")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import dagster as dg
 
 releases = dg.DynamicPartitionsDefinition(name="release")
+
+_ID = re.compile(r"w(\d{4})(\d{2})(\d{2})-([0-9a-f]{8})")
 
 
 def release_id(week: str, dataset_content: str) -> str:
@@ -12,7 +16,14 @@ def release_id(week: str, dataset_content: str) -> str:
     return f"w{week.replace('-', '')}-{dataset_content[:8]}"
 
 
-def release_week(release: str) -> str:
-    """The golden week in a release id, as its partition key: `w20250602-1a2b3c4d` -> `2025-06-02`."""
-    digits = release[1:9]
-    return f"{digits[:4]}-{digits[4:6]}-{digits[6:]}"
+def release_dataset(release: str) -> tuple[str, str]:
+    """The week and the first characters of the content digest: `w20250602-1a2b3c4d` -> (`2025-06-02`, `1a2b3c4d`).
+
+    Raises:
+        ValueError: no release is called that.
+    """
+    found = _ID.fullmatch(release)
+    if found is None:
+        raise ValueError(f"{release[:64]!r} is no release, e.g. w20250602-1a2b3c4d")
+    year, month, day, content = found.groups()
+    return f"{year}-{month}-{day}", content

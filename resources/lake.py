@@ -13,12 +13,14 @@ Belongs here: publishing, checking out, tables. Does not belong here: what is in
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 import dagster as dg
@@ -198,6 +200,25 @@ class Lake(dg.ConfigurableResource["Lake"]):
         if data is None or sha256_bytes(data) != entry.sha256:
             raise EvidenceError("object is missing or damaged", code="damaged_object", file=path)
         return data
+
+    def json_of(self, manifest: Manifest | None, path: str) -> dict[str, Any]:
+        """A JSON file of a bundle; empty where there is no such bundle or file."""
+        if manifest is None or not manifest.holds(path):
+            return {}
+        found: dict[str, Any] = json.loads(self.read_bytes(manifest, path))
+        return found
+
+    def rows_of(
+        self, manifest: Manifest | None, path: str, columns: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Rows of a Parquet file of a bundle; none where there is no such bundle or file."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if manifest is None or not manifest.holds(path):
+            return []
+        source = pa.BufferReader(self.read_bytes(manifest, path))
+        return list(pq.read_table(source, columns=list(columns) if columns else None).to_pylist())
 
     def verify(self, manifest: Manifest) -> list[str]:
         """Paths whose bytes no longer give their digest; reads everything."""

@@ -90,4 +90,4 @@ on_failed_drift_check = (
 on_new_release = on_changed_content.ignore(dg.AssetSelection.assets("golden_slices")).with_label(
     "on_new_release"
 )
-"""A release names the week it learns from in its key: other weeks of the dataset are not its business."""
+"""A release names the dataset it learns from in its key: what else is frozen, in its week too, is not its business."""

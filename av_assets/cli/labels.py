@@ -96,7 +96,11 @@ def push(drive: str, round_: str, as_json: bool) -> None:
     studio, lake = _studio(), open_lake()
     frames = _frames(lake, drive, round_)
     wanted = max(
-        (row["annotations_wanted"] for row in _rows(lake, "label_tasks", drive, "tasks.parquet")), default=1
+        (
+            row["annotations_wanted"]
+            for row in lake.rows_of(lake.manifest("label_tasks", drive), "tasks.parquet")
+        ),
+        default=1,
     )
     with lake.workdir() as folder:
         _pictures(lake, drive, frames, folder / "pictures")
@@ -131,11 +135,14 @@ def _frames(lake: Lake, drive: str, round_: str) -> list[ReturnedSubmission]:
     lake.require("label_tasks", drive)
     found = round_frames(
         round_,
-        _rows(lake, "label_tasks", drive, "tasks.parquet"),
-        _rows(lake, "auto_labels", drive, "labels.parquet"),
-        _rows(lake, "label_submissions", drive, "submissions.parquet"),
-        _rows(lake, "label_submissions", drive, "boxes.parquet"),
-        {r["task_id"]: r["state"] for r in _rows(lake, "verified_labels", drive, "frames.parquet")},
+        lake.rows_of(lake.manifest("label_tasks", drive), "tasks.parquet"),
+        lake.rows_of(lake.manifest("auto_labels", drive), "labels.parquet"),
+        lake.rows_of(lake.manifest("label_submissions", drive), "submissions.parquet"),
+        lake.rows_of(lake.manifest("label_submissions", drive), "boxes.parquet"),
+        {
+            r["task_id"]: r["state"]
+            for r in lake.rows_of(lake.manifest("verified_labels", drive), "frames.parquet")
+        },
     )
     if not found:
         raise AvError(
@@ -147,23 +154,16 @@ def _frames(lake: Lake, drive: str, round_: str) -> list[ReturnedSubmission]:
     return found
 
 
-def _rows(lake: Lake, asset: str, drive: str, name: str) -> list[dict[str, Any]]:
-    """Rows of a table of a bundle; none where there is no such bundle or table yet."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    made = lake.manifest(asset, drive)
-    if made is None or all(entry.path != name for entry in made.files):
-        return []
-    return list(pq.read_table(pa.BufferReader(lake.read_bytes(made, name))).to_pylist())
-
-
 def _pictures(lake: Lake, drive: str, frames: Sequence[ReturnedSubmission], out: Path) -> None:
     """Redacted pictures of the frames, every one of them: a person cannot label what is not there."""
     from av_assets.domain.labels.exchange.rounds import write_pictures
 
     names = {frame.task_id for frame in frames}
-    tasks = [row for row in _rows(lake, "label_tasks", drive, "tasks.parquet") if row["task_id"] in names]
+    tasks = [
+        row
+        for row in lake.rows_of(lake.manifest("label_tasks", drive), "tasks.parquet")
+        if row["task_id"] in names
+    ]
     out.mkdir(parents=True, exist_ok=True)
     with lake.workdir() as folder:
         lake.checkout(lake.require("synced_shards", drive), folder / "shards", "clips/*")

@@ -107,8 +107,9 @@ def _print_reproduced(found: Mapping[str, Any]) -> None:
             click.echo(f"  {one['path']} {one['state']}")
             for line in one["where"]:
                 click.echo(f"    {line}")
-    if found["note"]:
-        click.echo(found["note"])
+    for said in (found["misnamed"], found["note"]):
+        if said:
+            click.echo(said)
     causes = found["ingredients"]
     if causes:
         click.echo("ingredients that are not the recorded ones:")

@@ -122,13 +122,17 @@ def _steps(lake: Lake, task: str) -> list[dict[str, Any]]:
         AvError: no_such_task.
     """
     drive = task.partition(".")[0]
-    steps = [row for row in _rows(lake, "verified_labels", drive, "audit.parquet") if row["task_id"] == task]
+    steps = [
+        row
+        for row in lake.rows_of(lake.manifest("verified_labels", drive), "audit.parquet")
+        if row["task_id"] == task
+    ]
     if steps:
         return sorted(steps, key=lambda row: row["step"])
     from av_assets.domain.labels.people.decisions import queued
     from av_assets.domain.labels.people.tasks import LabelTask
 
-    for row in _rows(lake, "label_tasks", drive, "tasks.parquet"):
+    for row in lake.rows_of(lake.manifest("label_tasks", drive), "tasks.parquet"):
         if row["task_id"] == task:
             return queued(LabelTask(**row)).rows()
     raise AvError(
@@ -136,13 +140,3 @@ def _steps(lake: Lake, task: str) -> list[dict[str, Any]]:
         code="no_such_task",
         remedy="name <drive>.<camera>.<ref_ns>, as in column task_id of table label_frames",
     )
-
-
-def _rows(lake: Lake, asset: str, drive: str, path: str) -> list[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    manifest = lake.manifest(asset, drive)
-    if manifest is None or all(f.path != path for f in manifest.files):
-        return []
-    return list(pq.read_table(pa.BufferReader(lake.read_bytes(manifest, path))).to_pylist())

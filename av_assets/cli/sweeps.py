@@ -6,6 +6,8 @@ Belongs here: arguments and printing. Does not belong here: anything that a sens
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,12 +105,47 @@ def report(sweep: str, propose: bool, unstable: bool, as_json: bool) -> None:
 
 @sweeps.command()
 @click.argument("file", type=click.Path(path_type=Path))
-def wandb(file: Path) -> None:
+@click.option("--dataset", default="golden", help="Folder of the golden dataset, where the agents run.")
+def wandb(file: Path, dataset: str) -> None:
     """Print the sweep configuration of Weights & Biases for a specification."""
     from av_assets.domain.sweeps.wandb_config import wandb_sweep
     from av_assets.policies.sweeps import SweepPolicy
 
-    click.echo(wandb_sweep(SweepPolicy.load(file), "av_assets/training/trial_worker.py"), nl=False)
+    click.echo(wandb_sweep(SweepPolicy.load(file), str(file), dataset), nl=False)
+
+
+@sweeps.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("values")
+@click.option("--dataset", type=click.Path(path_type=Path, file_okay=False), required=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for its state [sweep-trials/<run>].")
+def trial(file: Path, values: str, dataset: Path, out: Path | None) -> None:
+    """Teach the network once with VALUES (a JSON object), as the agent of Weights & Biases asks for it.
+
+    It reports to the run that the agent names; WANDB_MODE=offline keeps that run here.
+    """
+    from av_assets.domain.sweeps.wandb_config import agent_trial
+    from av_assets.policies.sweeps import SweepPolicy
+    from resources.tracking import Tracking
+
+    spec, chosen = SweepPolicy.load(file), _json_object(values)
+    name = os.environ.get("WANDB_RUN_ID") or spec.sweep
+    out = out or Path("sweep-trials", re.sub(r"[^\w-]", "_", name))
+    tracking = Tracking(folder=str(out), project=spec.sweep, mode=os.environ.get("WANDB_MODE", "online"))
+    with tracking.run(name, chosen, (spec.sweep,)) as run:
+        found = agent_trial(spec, chosen, dataset, out, lambda told, epoch: run.log({**told, "epoch": epoch}))
+    for metric in spec.metrics:
+        click.echo(f"{metric} {found[metric]:g}" if metric in found else f"{metric} is not known")
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"no JSON: {error}", param_hint="VALUES") from error
+    if not isinstance(found, dict):
+        raise click.BadParameter("no JSON object", param_hint="VALUES")
+    return found
 
 
 def _standing(lake: Lake, name: str) -> dict[str, Any]:

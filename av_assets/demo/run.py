@@ -17,7 +17,7 @@ from typing import Any
 
 import dagster as dg
 
-from av_assets.demo.summary import Outcome, indexed, read_json, sum_up
+from av_assets.demo.summary import Outcome, indexed, sum_up
 from av_assets.demo.watch import FROM_DATASET, GOLDEN_WEEK, LEARNING, Watch, today
 from av_assets.demo.world import late_drives
 from av_assets.platform import Platform, folders_to_land, request_run
@@ -180,7 +180,7 @@ def _ask_for_drift(platform: Platform, watch: Watch) -> list[str]:
     watch.until(lambda: watch.ended(run_id), "drift_reports")
     if watch.instance.get_run_by_id(run_id).status != dg.DagsterRunStatus.SUCCESS:  # type: ignore[union-attr]
         return [f"drift_reports failed: run {run_id}"]
-    if read_json(watch.lake, "drift_reports", day, "report.json")["state"] != "alarm":
+    if watch.lake.json_of(watch.lake.manifest("drift_reports", day), "report.json")["state"] != "alarm":
         return []
     deadline = time.monotonic() + REQUEST_WITHIN_S
 

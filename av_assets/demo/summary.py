@@ -5,7 +5,6 @@ Belongs here: reading it out of the lake, and printing. Does not belong here: ma
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,18 +55,20 @@ class Outcome:
 
 def sum_up(lake: Lake, platform: Platform, watch: Watch, problems: list[str], started: float) -> Outcome:
     states = watch.drives(watch.expected)
-    report = read_json(lake, "eval_reports", watch.release, "report.json") if watch.release else {}
-    drift = read_json(lake, "drift_reports", today(), "report.json")
-    golden = read_json(lake, "golden_slices", GOLDEN_WEEK, "dataset.json")
+    report = (
+        lake.json_of(lake.manifest("eval_reports", watch.release), "report.json") if watch.release else {}
+    )
+    drift = lake.json_of(lake.manifest("drift_reports", today()), "report.json")
+    golden = lake.json_of(lake.manifest("golden_slices", GOLDEN_WEEK), "dataset.json")
     redactions = [
         stream
         for d in states
-        for stream in read_json(lake, "redacted_clips", d.id, "redaction_report.json")
+        for stream in lake.json_of(lake.manifest("redacted_clips", d.id), "redaction_report.json")
         .get("streams", {})
         .values()
     ]
-    logs = [read_json(lake, "log_reports", d.id, "report.json") for d in states]
-    labels = [read_json(lake, "verified_labels", d.id, "report.json") for d in states]
+    logs = [lake.json_of(lake.manifest("log_reports", d.id), "report.json") for d in states]
+    labels = [lake.json_of(lake.manifest("verified_labels", d.id), "report.json") for d in states]
     events = lake.tables.read("events")
     totals = {
         "drives": f"{sum(d.state == 'complete' for d in states)} of {len(states)} complete",
@@ -95,14 +96,14 @@ def sum_up(lake: Lake, platform: Platform, watch: Watch, problems: list[str], st
 
 def indexed(lake: Lake) -> set[str]:
     """Drives whose clips the newest similarity index holds."""
-    return set(read_json(lake, "similarity_index", ALL, "members.json"))
+    return set(lake.json_of(lake.manifest("similarity_index", ALL), "members.json"))
 
 
 def _mined(lake: Lake) -> dict[str, str]:
     """Scenes, what is in the index, what was chosen for labelling, and how much of the domain was driven."""
     scenes, candidates = lake.tables.read("scenes"), lake.tables.read("candidates", [("day", "=", today())])
-    index = read_json(lake, "similarity_index", ALL, "report.json")
-    coverage = read_json(lake, "coverage_ledgers", today(), "coverage.json")
+    index = lake.json_of(lake.manifest("similarity_index", ALL), "report.json")
+    coverage = lake.json_of(lake.manifest("coverage_ledgers", today()), "coverage.json")
     return {
         "scenes": "none" if scenes is None else f"{scenes.num_rows} described",
         "similarity index": f"{len(indexed(lake))} drives, {index.get('rows', 0)} vectors",
@@ -138,7 +139,7 @@ def _failures(lake: Lake) -> str:
     """Clips of today's search that fail, and the largest buckets by name; clips like no other have no name."""
     from av_assets.domain.failures.buckets import LOOSE
 
-    report = read_json(lake, "failure_buckets", today(), "report.json")
+    report = lake.json_of(lake.manifest("failure_buckets", today()), "report.json")
     if not report:
         return "not looked for"
     clips = {name: count for name, count in report["buckets"].items() if name != LOOSE}
@@ -157,23 +158,18 @@ def _driven(coverage: dict[str, Any]) -> str:
 def _drift(lake: Lake, report: dict[str, Any]) -> str:
     if not report:
         return ""
-    request = read_json(lake, "retraining_requests", today(), "request.json")
+    request = lake.json_of(lake.manifest("retraining_requests", today()), "request.json")
     asked = f", retraining requested for {', '.join(request['features'])}" if request else ""
     return f"{report['state']} over {len(report['current_drives'])} new drives{asked}"
-
-
-def read_json(lake: Lake, asset: str, partition: str, path: str) -> dict[str, Any]:
-    manifest = lake.manifest(asset, partition)
-    if manifest is None or all(f.path != path for f in manifest.files):
-        return {}
-    return dict(json.loads(lake.read_bytes(manifest, path)))
 
 
 def _worst_residual(lake: Lake, states: list[DriveState]) -> str:
     worst: dict[str, float] = {}
     for drive in states:
         for role, stream in (
-            read_json(lake, "synced_shards", drive.id, "sync_report.json").get("streams", {}).items()
+            lake.json_of(lake.manifest("synced_shards", drive.id), "sync_report.json")
+            .get("streams", {})
+            .items()
         ):
             if stream["residual_ns"]["p95"] is not None:
                 worst[role] = max(worst.get(role, 0.0), stream["residual_ns"]["p95"] / 1e6)

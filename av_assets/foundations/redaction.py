@@ -1,6 +1,5 @@
 """Workflow 2: clips in which nobody can be recognised."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,16 +97,11 @@ def _judge(folder: Path) -> list[Claim]:
 GATE = Gate("redacted_clips_release_no_unchecked_frame", _judge)
 
 
-def _read(lake: Lake, manifest: Manifest, name: str) -> dict[str, Any]:
-    held = any(f.path == name for f in manifest.files)
-    return json.loads(lake.read_bytes(manifest, name)) if held else {}
-
-
 def _describe(lake: Lake, manifest: Manifest) -> dict[str, Any]:
     from av_assets.domain.privacy.redact import REPORT_FILE
     from av_assets.domain.privacy.second_look import AUDIT_FILE
 
-    report, audit = _read(lake, manifest, REPORT_FILE), _read(lake, manifest, AUDIT_FILE)
+    report, audit = lake.json_of(manifest, REPORT_FILE), lake.json_of(manifest, AUDIT_FILE)
     rows = [
         {"camera": role, **{k: s[k] for k in ("frames_in", "released", "redacted")}}
         | {k: str(s[k]) for k in ("found", "carried", "bands", "dropped")}

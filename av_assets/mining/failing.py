@@ -14,7 +14,6 @@ from av_assets.domain.errors import AvError
 from av_assets.domain.evidence.digests import sha256_json
 from av_assets.domain.evidence.manifest import Manifest
 from av_assets.mining import pools
-from av_assets.mining.label_views import read_rows
 from av_assets.mining.pool import ASSET
 from resources.lake import Lake
 from resources.production_models import facts_of
@@ -99,7 +98,7 @@ def trained_frames(lake: Lake, pool: Pool) -> dict[str, set[Frame]]:
     found: dict[str, set[Frame]] = defaultdict(set)
     for made in pool.inputs.values():
         if made.asset == "golden_slices" and made.matching("index.parquet"):
-            for row in read_rows(lake, made, "index.parquet"):
+            for row in lake.rows_of(made, "index.parquet"):
                 if row["split"] == "train":
                     found[row["drive"]].add((row["clip_id"], row["ref_ns"]))
     return found
@@ -130,13 +129,13 @@ def _labelled(lake: Lake, pool: Pool, drive: str) -> dict[Frame, list[Mapping[st
     made = pool.bundle("verified_labels", drive)
     if made is None or not made.matching("frames.parquet"):
         return {}
-    frames = read_rows(lake, made, "frames.parquet")
+    frames = lake.rows_of(made, "frames.parquet")
     done: dict[Frame, list[Mapping[str, Any]]] = {
         (row["clip_id"], row["ref_ns"]): []
         for row in frames
         if row["state"] == "final" and row["camera"] == pool.camera
     }
-    return _filled(done, read_rows(lake, made, "labels.parquet"), pool.camera)
+    return _filled(done, lake.rows_of(made, "labels.parquet"), pool.camera)
 
 
 def _others(lake: Lake, pool: Pool, drive: str) -> dict[Frame, list[Mapping[str, Any]]]:
@@ -144,9 +143,9 @@ def _others(lake: Lake, pool: Pool, drive: str) -> dict[Frame, list[Mapping[str,
     made = pool.bundle("auto_labels", drive)
     if made is None or not made.matching("drivable.parquet"):
         return {}
-    looked = read_rows(lake, made, "drivable.parquet")
+    looked = lake.rows_of(made, "drivable.parquet")
     frames = {(row["clip_id"], row["ref_ns"]): [] for row in looked if row["camera"] == pool.camera}
-    return _filled(frames, read_rows(lake, made, "labels.parquet"), pool.camera)
+    return _filled(frames, lake.rows_of(made, "labels.parquet"), pool.camera)
 
 
 def _filled(

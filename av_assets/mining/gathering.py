@@ -77,7 +77,7 @@ def read(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if manifest is None or all(file.path != path for file in manifest.files):
+    if manifest is None or not manifest.holds(path):
         return None
     with pq.ParquetFile(pa.BufferReader(lake.read_bytes(manifest, path))) as source:
         held = source.schema_arrow.names

@@ -13,7 +13,6 @@ import dagster as dg
 from av_assets.domain.errors import EvidenceError
 from av_assets.domain.evidence.manifest import Manifest
 from av_assets.domain.labels.schema import CLASSES, LABELS_FILE, REPORT_FILE
-from av_assets.mining.label_views import read_json_of, read_rows
 from av_assets.policies.annotation import AnnotationPolicy
 from av_assets.presentation import picture
 from resources.lake import Lake
@@ -37,16 +36,16 @@ def auto_label_pictures(lake: Lake, manifest: Manifest) -> Pictures:
     from av_assets.domain.labels.quality.confusion import by_frame
     from av_assets.domain.labels.sheets import birds_eye_png, overlay_sheet
 
-    labels = read_rows(lake, manifest, LABELS_FILE)
+    labels = lake.rows_of(manifest, LABELS_FILE)
     frames = by_frame([row for row in labels if row["x1"] is not None])
     chosen = _worth_seeing(frames)
     pictures = _frames(lake, manifest, list(chosen))
     shown = [(why, pictures[f], frames[f]) for f, why in chosen.items() if f in pictures]
     title = f"automatic labels: {sum(map(len, frames.values()))} boxes in {len(frames)} frames with boxes"
     found = {"boxes": picture(overlay_sheet(shown, title=title))} if shown else {}
-    cuboids = read_rows(lake, manifest, "cuboids.parquet")
+    cuboids = lake.rows_of(manifest, "cuboids.parquet")
     if cuboids:
-        found["from_above"] = picture(birds_eye_png(cuboids, read_rows(lake, manifest, "tracks.parquet")))
+        found["from_above"] = picture(birds_eye_png(cuboids, lake.rows_of(manifest, "tracks.parquet")))
     return found
 
 
@@ -57,9 +56,9 @@ def verified_label_pictures(lake: Lake, manifest: Manifest) -> Pictures:
     from av_assets.domain.labels.sheets import before_after_sheet
 
     auto = _made_from(lake, manifest, "auto_labels")
-    after = by_frame(read_rows(lake, manifest, LABELS_FILE))
+    after = by_frame(lake.rows_of(manifest, LABELS_FILE))
     finished = _finished(lake, manifest) or set(after)
-    before = {f: rows for f, rows in by_frame(read_rows(lake, auto, LABELS_FILE)).items() if f in finished}
+    before = {f: rows for f, rows in by_frame(lake.rows_of(auto, LABELS_FILE)).items() if f in finished}
     chosen = _most_changed(before, after)
     pictures = _frames(lake, manifest, chosen)
     shown = [
@@ -171,14 +170,14 @@ def _pictures(lake: Lake, shards: Any, path: str, wanted: list[Frame]) -> "dict[
 
 def _finished(lake: Lake, manifest: Manifest) -> set[Frame]:
     """The frames that people are done with, also those in which there is nothing."""
-    rows = read_rows(lake, manifest, "frames.parquet")
+    rows = lake.rows_of(manifest, "frames.parquet")
     return {(row["clip_id"], row["ref_ns"], row["camera"]) for row in rows if row["state"] == "final"}
 
 
 def _people(lake: Lake, manifest: Manifest) -> Pictures:
     from av_assets.domain.labels.pictures import agreement_png, annotators_png, burn_down_png
 
-    report, frames = read_json_of(lake, manifest, REPORT_FILE), read_rows(lake, manifest, "frames.parquet")
+    report, frames = lake.json_of(manifest, REPORT_FILE), lake.rows_of(manifest, "frames.parquet")
     if not frames:
         return {}
     policy = AnnotationPolicy.load()

@@ -5,7 +5,6 @@ Belongs here: from published bundles to metadata. Does not belong here: making t
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import dagster as dg
@@ -43,31 +42,9 @@ VERIFIED = {
 """What the page of verified labels shows -> where the report has it, in this order."""
 
 
-def read_json(lake: Lake, asset: str, drive: str, path: str) -> dict[str, Any]:
-    """A JSON file of the drive's bundle; empty where there is none."""
-    return read_json_of(lake, lake.manifest(asset, drive), path)
-
-
-def read_json_of(lake: Lake, manifest: Manifest | None, path: str) -> dict[str, Any]:
-    """A JSON file of a bundle; empty where it does not hold the file."""
-    if manifest is None or not _holds(manifest, path):
-        return {}
-    return dict(json.loads(lake.read_bytes(manifest, path)))
-
-
-def read_rows(lake: Lake, manifest: Manifest | None, path: str) -> list[dict[str, Any]]:
-    """Rows of a Parquet file of a bundle; none where it does not hold the file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if manifest is None or not _holds(manifest, path):
-        return []
-    return list(pq.read_table(pa.BufferReader(lake.read_bytes(manifest, path))).to_pylist())
-
-
 def describe_tasks(lake: Lake, manifest: Manifest) -> dict[str, Any]:
-    plan = read_json_of(lake, manifest, "plan.json")
-    rows = read_rows(lake, manifest, "tasks.parquet")
+    plan = lake.json_of(manifest, "plan.json")
+    rows = lake.rows_of(manifest, "tasks.parquet")
     budget = plan.get("budget", {})
     measures = ("priority", "uncertainty", "rarity", "mistakenness")
     return {
@@ -88,8 +65,8 @@ def describe_tasks(lake: Lake, manifest: Manifest) -> dict[str, Any]:
 def describe_submissions(lake: Lake, manifest: Manifest) -> dict[str, Any]:
     from av_assets.mining.constrained_frames import returned_boxes
 
-    report = read_json_of(lake, manifest, "report.json")
-    rejected = read_rows(lake, manifest, "rejected.parquet")
+    report = lake.json_of(manifest, "report.json")
+    rejected = lake.rows_of(manifest, "rejected.parquet")
     columns = ("origin", "submission", "row", "task_id", "annotator", "constraint", "value")
     return {
         "returned submissions": report["returned"],
@@ -105,12 +82,12 @@ def describe_submissions(lake: Lake, manifest: Manifest) -> dict[str, Any]:
 
 
 def describe_verified(lake: Lake, manifest: Manifest) -> dict[str, Any]:
-    report = read_json_of(lake, manifest, "report.json")
+    report = lake.json_of(manifest, "report.json")
     if not report:
         return {}
     from av_assets.mining.label_pictures import verified_label_pictures
 
-    frames = read_rows(lake, manifest, "frames.parquet")
+    frames = lake.rows_of(manifest, "frames.parquet")
     return {
         **{name: report[key] for name, key in VERIFIED.items() if report.get(key) not in (None, "")},
         "states": table({"state": s, "frames": n} for s, n in report["states"].items() if n),
@@ -122,7 +99,3 @@ def describe_verified(lake: Lake, manifest: Manifest) -> dict[str, Any]:
         "report": dg.MetadataValue.json(report),
         **table_metadata(FRAMES, FRAME_MEANINGS, uri=lake.tables.path("label_frames"), rows=len(frames)),
     }
-
-
-def _holds(manifest: Manifest, path: str) -> bool:
-    return any(f.path == path for f in manifest.files)

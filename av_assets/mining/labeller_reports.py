@@ -10,7 +10,6 @@ import dagster as dg
 
 from av_assets.domain.evidence.manifest import Manifest
 from av_assets.domain.evidence.signatures import sign
-from av_assets.mining.label_views import read_rows
 from av_assets.policies.label_fusion import LabelFusionPolicy
 from av_assets.presentation import pictures, table
 from av_assets.production import ALL, Work, bundle_metadata, code_version, lineage, produce
@@ -188,11 +187,11 @@ def _judged(
     from av_assets.domain.labels.quality.labeller_quality import JudgedDrive
 
     for drive, (auto, verified) in members.items():
-        frames = [f for f in read_rows(lake, verified, "frames.parquet") if f["state"] == "final"]
+        frames = [f for f in lake.rows_of(verified, "frames.parquet") if f["state"] == "final"]
         yield JudgedDrive.of(
             drive,
-            read_rows(lake, auto, "candidates.parquet"),
-            read_rows(lake, verified, "labels.parquet"),
+            lake.rows_of(auto, "candidates.parquet"),
+            lake.rows_of(verified, "labels.parquet"),
             [(f["clip_id"], f["ref_ns"]) for f in frames],
             policy,
         )

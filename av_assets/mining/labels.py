@@ -13,8 +13,6 @@ from av_assets.mining.label_views import (
     describe_submissions,
     describe_tasks,
     describe_verified,
-    read_json,
-    read_rows,
 )
 from av_assets.policies.annotation import AnnotationPolicy
 from av_assets.presentation import table
@@ -130,7 +128,7 @@ def returned_rows_are_all_accounted_for(
             tasks = lake.checkout(lake.require("label_tasks", drive), folder / "tasks", "tasks.parquet")
             found = miscounted(bundle, read_returned)
             found |= accepted_boxes_problem(bundle, tasks, AnnotationPolicy.load())
-        rejected += len(read_rows(lake, manifest, "rejected.parquet"))
+        rejected += len(lake.rows_of(manifest, "rejected.parquet"))
         wrong += [{"drive": drive, "file": name, "reason": reason} for name, reason in sorted(found.items())]
     return dg.AssetCheckResult(passed=not wrong, metadata={"rejected rows": rejected, "wrong": table(wrong)})
 
@@ -192,8 +190,7 @@ def nobody_reviews_their_own_work(context: dg.AssetCheckExecutionContext, lake: 
         manifest = lake.manifest("verified_labels", drive)
         if manifest is not None:
             wrong += [
-                {"task_id": t, "reason": r}
-                for t, r in own_reviews(read_rows(lake, manifest, "audit.parquet"))
+                {"task_id": t, "reason": r} for t, r in own_reviews(lake.rows_of(manifest, "audit.parquet"))
             ]
     return dg.AssetCheckResult(passed=not wrong, metadata={"frames": len(wrong), "wrong": table(wrong[:50])})
 
@@ -203,7 +200,7 @@ def label_budget_is_kept(context: dg.AssetCheckExecutionContext, lake: Lake) -> 
     """People spent no more minutes than the budget of each drive, and no frame with a safety class waits beyond it."""
     rows = []
     for drive, report in _reports(context, lake).items():
-        planned = read_json(lake, "label_tasks", drive, "plan.json").get("budget", {})
+        planned = lake.json_of(lake.manifest("label_tasks", drive), "plan.json").get("budget", {})
         waiting = planned.get("safety_beyond_budget", 0)
         rows.append({"drive": drive, **report["budget"], "safety_beyond_budget": waiting})
     over = [r for r in rows if r["spent_minutes"] > r["minutes"] or r["safety_beyond_budget"]]
@@ -279,5 +276,7 @@ def _nobody(files: Any) -> str:
 
 def _reports(context: dg.AssetCheckExecutionContext, lake: Lake) -> dict[str, dict[str, Any]]:
     """Reports of the drives of the run that have labels."""
-    found = {d: read_json(lake, "verified_labels", d, "report.json") for d in checked_drives(context)}
+    found = {
+        d: lake.json_of(lake.manifest("verified_labels", d), "report.json") for d in checked_drives(context)
+    }
     return {drive: report for drive, report in found.items() if report}

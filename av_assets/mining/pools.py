@@ -56,9 +56,9 @@ def road_users(lake: Lake, labels: Mapping[str, Manifest]) -> dict[str, float]:
     boxes: Counter[str] = Counter()
     frames: dict[str, set[int]] = {}
     for manifest in labels.values():
-        held = _rows(lake, manifest, "labels.parquet", ["clip_id", "cls"])
+        held = lake.rows_of(manifest, "labels.parquet", ["clip_id", "cls"])
         boxes.update(row["clip_id"] for row in held if row["cls"] in ROAD_USERS)
-        for row in _rows(lake, manifest, "drivable.parquet", ["clip_id", "ref_ns"]):
+        for row in lake.rows_of(manifest, "drivable.parquet", ["clip_id", "ref_ns"]):
             frames.setdefault(row["clip_id"], set()).add(row["ref_ns"])
     return {clip: boxes[clip] / len(times) for clip, times in frames.items()}
 
@@ -106,13 +106,13 @@ def evidence_of(lake: Lake, inputs: Mapping[str, Manifest], policy: MiningPolicy
     scores: dict[str, list[float]] = {}
     disagreement: dict[str, float] = {}
     for manifest in _of(inputs, "auto_labels").values():
-        automatic = _rows(lake, manifest, "labels.parquet", ["clip_id", "score"])
+        automatic = lake.rows_of(manifest, "labels.parquet", ["clip_id", "score"])
         for row in automatic:
             scores.setdefault(row["clip_id"], []).append(float(row["score"]))
         verified = inputs.get(f"verified_labels/{manifest.partition}")
         if verified is not None:
             disagreement |= _disagreement(
-                automatic, _rows(lake, verified, "labels.parquet", ["clip_id", "status"])
+                automatic, lake.rows_of(verified, "labels.parquet", ["clip_id", "status"])
             )
     noted = _noted_hashes(lake, inputs, policy)
     known: dict[str, list[int]] = {}
@@ -281,7 +281,7 @@ def vectors_of(lake: Lake, inputs: Mapping[str, Manifest], camera: str) -> dict[
     rows = [
         row
         for manifest in _of(inputs, "clip_embeddings").values()
-        for row in _rows(lake, manifest, "embeddings.parquet", None)
+        for row in lake.rows_of(manifest, "embeddings.parquet", None)
         if row["camera"] == camera
     ]
     makers = Counter((row["model_digest"], row["preproc_digest"]) for row in rows)
@@ -314,16 +314,3 @@ def _disagreement(
 
 def _of(inputs: Mapping[str, Manifest], asset: str) -> dict[str, Manifest]:
     return {name: manifest for name, manifest in inputs.items() if manifest.asset == asset}
-
-
-def _rows(lake: Lake, manifest: Manifest, path: str, columns: list[str] | None) -> list[dict[str, Any]]:
-    """Rows of a file of the bundle; none where it has no such file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not any(file.path == path for file in manifest.files):
-        return []
-    found: list[dict[str, Any]] = pq.read_table(
-        pa.BufferReader(lake.read_bytes(manifest, path)), columns=columns
-    ).to_pylist()
-    return found

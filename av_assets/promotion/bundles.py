@@ -16,7 +16,8 @@ from av_assets.policies.evaluation import EvaluationPolicy
 from av_assets.policies.packaging import PackagingPolicy
 from av_assets.presentation import pictures, table
 from av_assets.production import Work, bundle_metadata, code_version, lineage, produce
-from partitions.releases import release_week, releases
+from av_assets.releases import dataset_of
+from partitions.releases import releases
 from resources.compute import EVALUATE
 from resources.environment import PROJECT, child_environment
 from resources.lake import Lake
@@ -73,7 +74,7 @@ def model_bundles(context: dg.AssetExecutionContext, lake: Lake) -> dg.Materiali
     started, release = time.time_ns(), context.partition_key
     inputs = {
         "checkpoints": lake.require("checkpoints", release),
-        "golden_slices": lake.require("golden_slices", release_week(release)),
+        "golden_slices": dataset_of(lake, release),
     }
     policies = [PackagingPolicy.load(), EvaluationPolicy.load()]
     made_from = lineage(list(inputs.values()), code_version(context), policies)

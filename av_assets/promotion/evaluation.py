@@ -11,7 +11,8 @@ from av_assets.policies.evaluation import EvaluationPolicy
 from av_assets.presentation import pictures, table
 from av_assets.production import Work, bundle_metadata, code_version, lineage, produce
 from av_assets.promotion.bundles import model_bundles
-from partitions.releases import release_week, releases
+from av_assets.releases import dataset_of
+from partitions.releases import releases
 from resources.compute import EVALUATE
 from resources.lake import Lake
 from sensors.conditions import on_new_release
@@ -31,7 +32,7 @@ def eval_reports(context: dg.AssetExecutionContext, lake: Lake) -> dg.Materializ
     started, release = time.time_ns(), context.partition_key
     inputs = {
         "model_bundles": lake.require("model_bundles", release),
-        "golden_slices": lake.require("golden_slices", release_week(release)),
+        "golden_slices": dataset_of(lake, release),
     }
     policy = EvaluationPolicy.load()
     made_from = lineage(list(inputs.values()), code_version(context), [policy])

@@ -18,8 +18,9 @@ from av_assets.domain.evidence.manifest import MadeFrom, Manifest
 from av_assets.policies.training import TrainingPolicy
 from av_assets.presentation import pictures, table
 from av_assets.production import Work, bundle_metadata, code_version, lineage, produce
+from av_assets.releases import dataset_of
 from av_assets.training.keeping import Keeping
-from partitions.releases import release_week, releases
+from partitions.releases import releases
 from resources import segments
 from resources.compute import TRAIN_MULTISENSOR
 from resources.lake import Lake
@@ -48,7 +49,7 @@ def checkpoints(
 ) -> dg.MaterializeResult:
     """Workflow 13 of 36: takes the release's golden_slices, gives a checkpoint with everything that resume needs."""
     started, release, policy = time.time_ns(), context.partition_key, active(lake, TrainingPolicy)
-    golden = lake.require("golden_slices", release_week(release))
+    golden = dataset_of(lake, release)
     made_from = lineage([golden], code_version(context), [policy])
 
     def train(work: Work) -> str:

@@ -201,7 +201,7 @@ def _write(work: Work, sweep: Sweep, study: Any) -> str:
     work.write_table(BOARD, board, key="sweep")
     for name, png in sweep_pictures(_rows(board), report, sweep.spec).items():
         (work.out / name).write_bytes(png)
-    (work.out / WANDB_FILE).write_text(wandb_sweep(sweep.spec, f"{WORKER.replace('.', '/')}.py"), "utf-8")
+    (work.out / WANDB_FILE).write_text(wandb_sweep(sweep.spec, SPEC_FILE, "golden"), "utf-8")
     if policy := proposed_policy(study, sweep.spec):
         (work.out / POLICY_FILE).write_text(policy, "utf-8")
     return str(report["reason"])

@@ -163,8 +163,8 @@ def _proposal(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rep
 def _adopted(fleet: Fleet, tmp_path: Path, policy: TrainingPolicy) -> None:
     """What a sweep chose is activated by a second person; other numbers, and those on top of others, are not."""
     lake, file = fleet.lake, tmp_path / "policies" / "training.yaml"
-    assert propose(lake, "training", file, "ann", 1).key == "training-2.1.0"
-    assert of_policy(lake, "training-2.1.0") == set(), "what was taught stays as it is"
+    assert propose(lake, "training", file, "ann", 1).key == "training-2.2.0"
+    assert of_policy(lake, "training-2.2.0") == set(), "what was taught stays as it is"
     own = yaml.safe_load(file.read_text()) | {"version": "2.9.0", "learning_rate": 0.5}
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
     propose(lake, "training", tmp_path / "own.yaml", "ann", 2)
@@ -329,4 +329,4 @@ def test_an_unstable_winner_is_written_only_on_demand_and_never_activated(
     assert taken.exit_code == 0, taken.output
     propose(fleet.lake, "training", tmp_path / "policies" / "training.yaml", "ann", 1)
     with pytest.raises(PolicyError, match="report_not_passed"):
-        activate(fleet.lake, "training", "2.1.0", "bob", 2)
+        activate(fleet.lake, "training", "2.2.0", "bob", 2)

@@ -22,7 +22,8 @@ TRACK = pa.struct(
 )
 # Optical axes in the ego frame: camera z is ego x, camera x is ego -y, camera y is ego -z.
 EGO_SE3_CAMERA = [[0, 0, 1, 1.5], [-1, 0, 0, 0], [0, -1, 0, 1.4], [0, 0, 0, 1]]
-DEPTH_M, SPEED_MPS = 12.0, 2.0  # of all rectangles, from the camera; they drive away
+DEPTH_M, SPEED_MPS = 12.0, 2.0  # of all rectangles, from the camera; they drive
+EGO_SPEED_MPS = 7.0
 LENGTHS_M = {"vehicle": 4.0, "pedestrian": 0.5, "cone": 0.4}
 K = [[250.0, 0, WIDTH / 2], [0, 250.0, HEIGHT / 2], [0, 0, 1]]
 
@@ -66,6 +67,7 @@ def _drive(folder: Path, drive: str, frames: int, rng: np.random.Generator) -> N
                 "camera_front": {"data": jpeg, "encoding": "jpeg", **times},
                 "lidar_top": {"points": points.tobytes(), "count": len(points), **times},
                 "radar_front": {"tracks": [_track(n, s) for n, s in enumerate(solids)], **times},
+                "signals": {"speed_mps": EGO_SPEED_MPS},
             }
         )
         key = {"clip_id": clip, "ref_ns": ref_ns, "camera": "camera_front"}
@@ -125,7 +127,9 @@ def cuboid(cls: str, box: tuple[int, int, int, int]) -> dict[str, float]:
 
 
 def _track(number: int, solid: dict[str, float]) -> dict[str, float]:
-    return {"track_id": number, **{name: solid[name] for name in ("x_m", "y_m", "vx_mps", "vy_mps")}}
+    """As a radar tells it: relative to the vehicle."""
+    told = {name: solid[name] for name in ("x_m", "y_m", "vy_mps")}
+    return {"track_id": number, **told, "vx_mps": solid["vx_mps"] - EGO_SPEED_MPS}
 
 
 def _points_on(x1: int, y1: int, width: int, height: int) -> np.ndarray:

@@ -64,7 +64,7 @@ def write_shards(
     return SampleIndex.of_shards(refs, FolderSource(root))
 
 
-def seen(sample: RawSample, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def seen(sample: RawSample) -> dict[str, np.ndarray]:
     """What every sensor says, and what was drawn."""
     points, tracks = sample.points("lidar_top"), sample.tracks("radar_front")
     assert points is not None
@@ -74,37 +74,37 @@ def seen(sample: RawSample, rng: np.random.Generator) -> dict[str, np.ndarray]:
         "point": points[0],
         "tracks": np.int64(len(tracks)),
         "ref_ns": np.int64(sample.key.ref_ns),
-        "drawn": rng.random(2),
+        "drawn": sample.rng.random(2),
     }
 
 
-def number_only(sample: RawSample, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    return {"number": np.int64(sample.key.ref_ns - 1000), "drawn": rng.integers(1 << 40, size=1)}
+def number_only(sample: RawSample) -> dict[str, np.ndarray]:
+    return {"number": np.int64(sample.key.ref_ns - 1000), "drawn": sample.rng.integers(1 << 40, size=1)}
 
 
-def all_payloads(sample: RawSample, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def all_payloads(sample: RawSample) -> dict[str, np.ndarray]:
     points = sample.points("lidar_top")
     assert points is not None
     return {"sum": np.float64(points.sum()), "picture": sample.jpeg_pixels("camera_front")}
 
 
-def kill_at_five(sample: RawSample, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def kill_at_five(sample: RawSample) -> dict[str, np.ndarray]:
     if sample.key.ref_ns == 1005:
         os.kill(os.getpid(), signal.SIGKILL)
-    return number_only(sample, rng)
+    return number_only(sample)
 
 
-def hang_at_five(sample: RawSample, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def hang_at_five(sample: RawSample) -> dict[str, np.ndarray]:
     if sample.key.ref_ns == 1005:
         time.sleep(60)
-    return number_only(sample, rng)
+    return number_only(sample)
 
 
-def fail_at_five(sample: RawSample, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def fail_at_five(sample: RawSample) -> dict[str, np.ndarray]:
     if sample.key.ref_ns == 1005:
         raise ZeroDivisionError("a mistake in a transform")
-    return number_only(sample, rng)
+    return number_only(sample)
 
 
-def uneven_at_five(sample: RawSample, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def uneven_at_five(sample: RawSample) -> dict[str, np.ndarray]:
     return {"values": np.zeros(3 if sample.key.ref_ns == 1005 else 2)}

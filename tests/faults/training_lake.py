@@ -14,6 +14,7 @@ from av_assets.domain.evidence.digests import sha256_file
 from av_assets.domain.evidence.manifest import Manifest
 from av_assets.policies.training import TrainingPolicy
 from partitions.releases import release_id, releases
+from resources.datasets import GOLDEN, record
 from resources.lake import Lake
 
 WEEK = "2025-06-02"
@@ -37,11 +38,13 @@ def tiny_policy(**changes: object) -> TrainingPolicy:
 
 
 def golden_lake(folder: Path, frames: int = 8) -> tuple[Lake, Manifest]:
-    """A lake in `folder` that holds golden_slices of WEEK."""
+    """A lake in `folder` that holds golden_slices of WEEK, recorded as a version of its dataset."""
     lake = Lake(uri=(folder / "lake").as_uri(), scratch=str(folder / "scratch"))
     (folder / "golden").mkdir()
     root = golden_folder(folder / "golden", DRIVES, frames)
-    return lake, lake.publish("golden_slices", WEEK, root)
+    golden = lake.publish("golden_slices", WEEK, root)
+    record(lake, GOLDEN, golden)
+    return lake, golden
 
 
 def indexed(root: Path, drives: Mapping[str, str]) -> Path:

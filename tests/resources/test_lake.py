@@ -10,6 +10,8 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from av_assets.domain.errors import AvError, EvidenceError, LandingError
@@ -58,6 +60,18 @@ def test_read_bytes_gives_one_file(lake: Lake, tmp_path: Path) -> None:
     with pytest.raises(EvidenceError) as caught:
         lake.read_bytes(manifest, "clips/00002.parquet")
     assert caught.value.code == "missing_file"
+
+
+def test_a_file_that_a_bundle_may_lack_is_nothing_where_it_is_missing(lake: Lake, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"n": [1, 2], "word": ["a", "b"]}), tmp_path / "rows.parquet")
+    files = {"report.json": b'{"n": 3}', "rows.parquet": (tmp_path / "rows.parquet").read_bytes()}
+    manifest = publish(lake, tmp_path / "work", files)
+    assert lake.json_of(manifest, "report.json") == {"n": 3}
+    assert lake.rows_of(manifest, "rows.parquet") == [{"n": 1, "word": "a"}, {"n": 2, "word": "b"}]
+    assert lake.rows_of(manifest, "rows.parquet", ["n"]) == [{"n": 1}, {"n": 2}]
+    for bundle in (manifest, None):
+        assert lake.json_of(bundle, "other.json") == {}
+        assert lake.rows_of(bundle, "other.parquet") == []
 
 
 def test_empty_bundle_with_a_note_is_a_bundle(lake: Lake, tmp_path: Path) -> None:

@@ -97,6 +97,9 @@ class Manifest(BaseModel):
     def size_bytes(self) -> int:
         return total_bytes(self.files)
 
+    def holds(self, path: str) -> bool:
+        return any(f.path == path for f in self.files)
+
     def entry(self, path: str) -> FileEntry:
         """The file at `path`.
 

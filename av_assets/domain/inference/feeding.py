@@ -86,17 +86,16 @@ class Feed:
         """One index over all shards that open and whose bytes are those of their digest."""
         from av_assets.domain.loading.sample_index import SampleIndex
 
-        good = []
+        good: dict[int, SampleIndex] = {}
         for number in numbers:
             try:
                 with self.watch("read"):
-                    SampleIndex.of_shards([self.refs[number]], self.source)
-                good.append(number)
+                    good[number] = SampleIndex.of_shards([self.refs[number]], self.source)
             except (PoisonError, EvidenceError) as error:
                 self.failed[number] = error
         if not good:
             return None, []
-        return SampleIndex.of_shards([self.refs[n] for n in good], self.source), good
+        return SampleIndex.joined(list(good.values())), list(good)
 
     def _batches(self, index: SampleIndex) -> Generator[Arrays, None, None]:
         from av_assets.domain.loading.loader import Loader

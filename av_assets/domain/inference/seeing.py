@@ -43,13 +43,13 @@ class SeeRow:
     shapes: Shapes
     now: Callable[[], float] = time.perf_counter
 
-    def __call__(self, sample: RawSample, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+    def __call__(self, sample: RawSample) -> dict[str, NDArray[Any]]:
         started = self.now()
         try:
             frame = sample.frame(self.camera)
             size = (0, 0) if frame is None else picture_size(frame)
             state, reason = (NO_PICTURE, "") if frame is None else (SEEN, "")
-            inputs = None if frame is None else dict(self.make(sample, rng))
+            inputs = None if frame is None else dict(self.make(sample))
         except (PoisonError, EvidenceError, ValueError, OSError) as error:
             state, size, inputs = UNREADABLE, (0, 0), None
             reason = f"{error.code}: {error.reason}" if isinstance(error, AvError) else repr(error)

@@ -14,7 +14,7 @@ import numpy as np
 
 from av_assets.domain.errors import AvError, DatasetError, EvidenceError, PoisonError
 from av_assets.domain.loading.open_shards import OpenShards
-from av_assets.domain.loading.order import sample_rng, substitute
+from av_assets.domain.loading.order import substitute
 from av_assets.domain.loading.sample_index import SampleIndex
 from av_assets.domain.loading.samples import Arrays, RawSample, Transform
 from av_assets.domain.loading.shard_file import GroupCache
@@ -145,9 +145,9 @@ class SampleMaker:
             key = self.index.key(position)
             sample = RawSample(
                 key, position, self.calibrations.get(key.drive, {}),
-                shard, row, self._groups, frozenset(self.columns), rooms,
+                shard, row, self._groups, frozenset(self.columns), rooms, (self.seed, epoch),
             )  # fmt: skip
-            return self.transform(sample, sample_rng(self.seed, epoch, position))
+            return self.transform(sample)
         except Exception as error:
             raise self._named(error, position, ref, row) from error
 

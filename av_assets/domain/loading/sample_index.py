@@ -130,6 +130,19 @@ class SampleIndex:
             ]
         return _from_rows(tuple(refs), rows)
 
+    @classmethod
+    def joined(cls, parts: Sequence[SampleIndex]) -> SampleIndex:
+        """The samples of all parts, in their order: of indexes of single shards what `of_shards` gives of them all."""
+        shards: list[ShardRef] = []
+        rows: list[_Row] = []
+        for part in parts:
+            rows += [
+                _Row(len(shards) + int(part.shard[n]), int(part.row[n]), part.key(n))
+                for n in range(len(part))
+            ]
+            shards += part.shards
+        return _from_rows(tuple(shards), rows)
+
 
 def _index_rows(path: Path, camera: str, drives: set[str]) -> list[dict[str, Any]]:
     try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 
 from av_assets.domain.errors import DatasetError
+from av_assets.domain.loading.order import sample_rng
 from av_assets.domain.loading.sample_index import SampleKey
 from av_assets.domain.loading.shard_file import GroupCache, ShardFile
 from av_assets.domain.privacy.frames import RedactedFrame
@@ -43,7 +45,16 @@ class RawSample:
     _groups: GroupCache
     _roles: frozenset[str]
     _rooms: Arrays
+    _drawn: tuple[int, int]
     _frames: dict[str, RedactedFrame | None] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def rng(self) -> np.random.Generator:
+        """What a transform draws from, the same whoever makes the sample.
+
+        Made when it is asked for: it takes as long as reading a picture.
+        """
+        return sample_rng(*self._drawn, self.position)
 
     def frame(self, role: str) -> RedactedFrame | None:
         """The picture of a camera, encoded, read once; None where this row has none, or this drive no such camera.
@@ -78,8 +89,13 @@ class RawSample:
         return self._read(role, lambda: self._shard.points(self._row, role, self._groups))
 
     def tracks(self, role: str) -> NDArray[Any] | None:
-        """(n,) of `shard_file.TRACK`, ego frame; None where the row has none."""
+        """(n,) of `shard_file.TRACK`, ego frame, relative to the vehicle; None where the row has none."""
         return self._read(role, lambda: self._shard.tracks(self._row, role))
+
+    @property
+    def ego_speed_mps(self) -> float:
+        """Speed of the vehicle over ground; NaN where nobody measured it, and where the loader reads no radar."""
+        return self._shard.speed_mps(self._row)
 
     def room(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """An array to fill and to return under `name`: the sample's place in the batch, which saves a copy.
@@ -100,7 +116,7 @@ class RawSample:
             raise DatasetError(f"{role} cannot be read: {error}"[:500], code="bad_cell") from error
 
 
-Transform = Callable[[RawSample, np.random.Generator], Arrays]
+Transform = Callable[[RawSample], Arrays]
 """Makes arrays of fixed shape and dtype per name; pickled into workers."""
 
 

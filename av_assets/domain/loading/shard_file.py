@@ -1,7 +1,8 @@
 """One shard, row by row: what its sensors saw in one row, without reading the others.
 
 Payloads that lie in the file as they are (see `pages`) are read from their place; others come out of their row group,
-of which a few are kept. The small columns are read once.
+of which a few are kept. The small columns are read once; with a radar also how fast the vehicle drove, since what a
+radar tells is relative to it.
 Belongs here: the columns of a shard as cells. Does not belong here: decoding, order, which rows are wanted.
 """
 
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from av_assets.domain.errors import DatasetError
+from av_assets.domain.loading.ego_speed import SIGNALS, SPEED_COLUMN, ego_speeds_mps, tells_speed
 from av_assets.domain.loading.footer import row_groups
 from av_assets.domain.loading.pages import ABSENT, Chunk, cell_ranges
 from av_assets.domain.privacy.frames import RedactedFrame, ShardFrames, frames_from_shard
@@ -26,7 +28,7 @@ from av_assets.domain.privacy.frames import RedactedFrame, ShardFrames, frames_f
 TRACK: Final = np.dtype(
     [("track_id", "<i4"), ("x_m", "<f4"), ("y_m", "<f4"), ("vx_mps", "<f4"), ("vy_mps", "<f4")]
 )
-"""One radar track, ego frame."""
+"""One radar track, ego frame; velocity relative to the ego vehicle (`sync.tracks.Track`), NaN where there is none."""
 _TRACK_TYPES: Final = {name: pa.from_numpy_dtype(TRACK[name]) for name in TRACK.names or ()}
 
 PAYLOADS: Final = {"data": "camera", "points": "lidar", "tracks": "radar"}
@@ -104,11 +106,13 @@ class ShardFile:
             self._starts = np.cumsum([0, *(group.rows for group in self._groups)], dtype=np.int64)
             if not 0 <= self.rows == self._starts[-1] <= MAX_ROWS:
                 raise ValueError(f"it claims {self.rows} rows")
-            self._sensors = self._read_sensors([role for role in roles if role in self.frames.schema.names])
+            self._sensors, self._speeds_mps = self._read_small(
+                [role for role in roles if role in self.frames.schema.names]
+            )
         except (OSError, ValueError, LookupError, TypeError, OverflowError, pa.ArrowException) as error:
             self.frames.close()
             raise bad_shard(path, error) from error
-        self.nbytes = 4096 + sum(sensor.nbytes for sensor in self._sensors.values())
+        self.nbytes = 4096 + self._speeds_mps.nbytes + sum(s.nbytes for s in self._sensors.values())
 
     def open(self, path: Path) -> None:
         """Open the file again after `close`; it may lie elsewhere now."""
@@ -163,6 +167,10 @@ class ShardFile:
         sensor = self._sensor(row, role, "radar")
         return None if sensor is None else sensor.tracks[row]
 
+    def speed_mps(self, row: int) -> float:
+        """Speed of the ego vehicle over ground, along its x axis; NaN where it is not known, or no radar is wanted."""
+        return float(self._speeds_mps[row])
+
     def _sensor(self, row: int, role: str, kind: str) -> Sensor | None:
         sensor = self._sensors.get(role)
         if sensor is not None and sensor.kind != kind:
@@ -189,7 +197,9 @@ class ShardFile:
             raise ValueError(f"a row group holds {table.num_rows} rows instead of {about.rows}")
         return table
 
-    def _read_sensors(self, roles: Sequence[str]) -> dict[str, Sensor]:
+    def _read_small(self, roles: Sequence[str]) -> tuple[dict[str, Sensor], NDArray[np.float64]]:
+        """The wanted sensors, and (rows,) speeds of the ego vehicle."""
+        unknown = np.full(self.rows, np.nan)
         kinds = {role: _kind(self.frames.schema.field(role)) for role in roles}
         wanted = [
             f"{role}.{leaf}"
@@ -197,12 +207,15 @@ class ShardFile:
             for leaf in ("valid", "sensor_ns", *{"camera": ["encoding"], "radar": ["tracks"]}.get(kind, []))
         ]
         if not wanted:
-            return {}
+            return {}, unknown
+        moving = "radar" in kinds.values() and tells_speed(self.frames.schema)
+        wanted += [SPEED_COLUMN] if moving else []
         with pq.ParquetFile(self.path, metadata=self.frames.metadata) as source:
             table = source.read(wanted, use_threads=False).combine_chunks()
         if table.num_rows != self.rows:
             raise ValueError(f"it holds {table.num_rows} rows instead of {self.rows}")
-        return {role: self._read_sensor(role, kind, table[role]) for role, kind in kinds.items()}
+        sensors = {role: self._read_sensor(role, kind, table[role]) for role, kind in kinds.items()}
+        return sensors, ego_speeds_mps(table[SIGNALS]) if moving else unknown
 
     def _read_sensor(self, role: str, kind: str, column: pa.ChunkedArray) -> Sensor:
         fields = dict(zip((f.name for f in column.type), column.combine_chunks().flatten(), strict=True))
@@ -252,10 +265,13 @@ def _kind(field: pa.Field) -> str:
 def _tracks(column: pa.ListArray) -> list[NDArray[Any] | None]:
     """Of each row; None where the list is null."""
     flat = column.flatten()
+    fields = dict(zip((f.name for f in flat.type), flat.flatten(), strict=True))
+    if missing := _TRACK_TYPES.keys() - fields.keys():
+        raise ValueError(f"tracks have no {', '.join(sorted(missing))}")
     values = np.empty(len(flat), TRACK)
-    for name, child in zip((f.name for f in flat.type), flat.flatten(), strict=True):
-        if name in _TRACK_TYPES:
-            values[name] = child.fill_null(0).cast(_TRACK_TYPES[name]).to_numpy(zero_copy_only=False)
+    for name, kind in _TRACK_TYPES.items():
+        held = fields[name].fill_null(0) if name == "track_id" else fields[name]
+        values[name] = held.cast(kind).to_numpy(zero_copy_only=False)
     lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     ends = np.cumsum(lengths)
     present = column.is_valid().to_numpy(zero_copy_only=False)

@@ -56,14 +56,15 @@ class FolderSource:
 
     root: Path
     verify: Literal["size", "sha256"] = "size"
-    _checked: set[str] = field(default_factory=set, repr=False)
+    _checked: dict[str, Path] = field(default_factory=dict, repr=False)
 
     @contextmanager
     def local(self, ref: ShardRef) -> Iterator[Path]:
-        path = self.root / ref.path
-        if ref.path not in self._checked:
+        path = self._checked.get(ref.path)
+        if path is None:
+            path = self.root / ref.path
             self._check(path, ref)
-            self._checked.add(ref.path)
+            self._checked[ref.path] = path
         yield path
 
     def _check(self, path: Path, ref: ShardRef) -> None:

@@ -57,15 +57,15 @@ class WorkerPool:
         self._pipes: list[Connection] = []
         try:
             for number in range(workers):
-                self._start(number, workers, maker)
+                self._start(number, maker)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, number: int, workers: int, maker: SampleMaker) -> None:
+    def _start(self, number: int, maker: SampleMaker) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(theirs, number, workers), daemon=True)
+        process = context.Process(target=work, args=(theirs,), daemon=True)
         self._pipes.append(ours)
         process.start()
         self._processes.append(process)
@@ -100,10 +100,11 @@ class WorkerPool:
         self._last += 1
         asked = min(len(self._pipes), count)
         self._pending[self._last] = _Pending(slot, count, asked)
-        for number in range(asked):
+        for share in range(asked):
+            number = (self._last + share) % len(self._pipes)  # the larger shares go round
             if slot.number not in self._known[number]:
                 self._share(number, slot)
-            self._send(number, ("fill", self._last, slot.number, epoch, count))
+            self._send(number, ("fill", self._last, slot.number, epoch, range(share, count, asked)))
         return self._last
 
     def collect(self, ticket: int) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
@@ -209,7 +210,7 @@ class WorkerPool:
         )
 
 
-def work(pipe: Connection, number: int, workers: int) -> None:
+def work(pipe: Connection) -> None:
     """What a worker does until its pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that reads batches
     slots: dict[int, tuple[BatchLayout, mmap]] = {}
@@ -225,10 +226,10 @@ def work(pipe: Connection, number: int, workers: int) -> None:
             elif kind == "fields":
                 pipe.send(_fields(maker, *rest))
             else:
-                ticket, slot, epoch, count = rest
+                ticket, slot, epoch, rows = rest
                 layout, memory = slots[slot]
-                batch = layout.arrays(np.frombuffer(memory, np.uint8), count)
-                pipe.send((ticket, *_filled(maker, batch, range(number, count, workers), epoch)))
+                batch = layout.arrays(np.frombuffer(memory, np.uint8), rows.stop)
+                pipe.send((ticket, *_filled(maker, batch, rows, epoch)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 

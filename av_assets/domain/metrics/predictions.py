@@ -103,7 +103,7 @@ def answers(model: OnnxPerception, scenes: Sequence[Scene]) -> list[Detections]:
 
 
 def _row(scene: Scene, found: Detections, solid: bool) -> dict[str, Any]:
-    mask = scene.drivable()
+    mask = scene.labels.drivable()
     return {
         "drive": scene.drive,
         "ref_ns": scene.labels.ref_ns,

@@ -28,7 +28,7 @@ class Ground:
     """What lies around the vehicle, in the ego frame.
 
     Attributes:
-        points: (n, >=3) m, lidar. tracks: (m, 4) x y vx vy, m and m/s, radar. None where there is no such sensor.
+        points: (n, >=3) m, lidar. tracks: (m, 4) radar, rows of `grid.track_rows`. None where there is no such sensor.
         boxes: (k, 9) float32 x y z length width height yaw vx vy; velocity NaN where unknown. classes: (k,) int64.
         ignored: (k,) bool, neither object nor background.
         known: whether people measured cuboids in this frame at all.

@@ -5,10 +5,12 @@
     planes (N, P, rows, columns) uint8 -> 3 x 3 conv, stride 2
       -> their sum on cells of twice the size -> encoder, strides 2, 4, 8 -> top-down sum (feature pyramid)
       -> heatmap (N, C, rows, columns), values (N, 10, rows, columns)
+    planes of radar velocity -> m/s -> added to the velocities among the values
 
 The heads are CenterPoint's (Yin et al. 2021), at the full resolution of the grid by pixel shuffle: convolutions at that
-resolution would cost four times as much. People labelled what the camera looks at, so nothing was ever taught about
-the other cells; outside of training the heatmap says "nothing" there.
+resolution would cost four times as much. What a radar measured need not be learnt: its velocity passes the network by,
+and the head says what to add to it. People labelled what the camera looks at, so nothing was ever taught about the
+other cells; outside of training the heatmap says "nothing" there.
 Belongs here: layers and decoding on the grid. Does not belong here: the picture part (`network`), losses, targets.
 """
 
@@ -21,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
-from av_assets.domain.models.grid import Grid
+from av_assets.domain.models.grid import SPEED_STEP_MPS, STILL, Grid
 from av_assets.domain.models.inputs import InputLayout
 from av_assets.domain.models.layers import (
     INPUT_SCALE,
@@ -51,7 +53,7 @@ class BevNet(nn.Module):  # type: ignore[misc]
     def __init__(self, num_classes: int, config: PerceptionConfig) -> None:
         super().__init__()
         layout, widths = InputLayout.of(config), config.bev_widths
-        self.num_classes = num_classes
+        self.num_classes, self.radar = num_classes, layout.radar
         self.camera = nn.Conv2d(config.feature_width, config.bev_camera_width, 1)
         size = config.input_width, config.input_height
         self.lift = Lift(Grid.of(config), STRIDE, config.bev_heights_m, *size)
@@ -79,9 +81,17 @@ class BevNet(nn.Module):  # type: ignore[misc]
             found.append(x)
         raw = self.heads(self.shared(top_down(found, self.laterals))).float()
         heatmap, values = nnf.pixel_shuffle(raw, STRIDE).split([self.num_classes, len(VALUES)], dim=1)
+        if self.radar and bev is not None:
+            values = torch.cat([values[:, :-2], values[:, -2:] + measured_mps(bev[:, -2:])], dim=1)
         if not self.training:
             heatmap = heatmap.masked_fill(~self.lift.in_view(projection), UNSEEN_LOGIT)
         return heatmap, values
+
+
+def measured_mps(planes: Tensor) -> Tensor:
+    """(N, 2, rows, columns) m/s over ground, of the last two planes of `grid.radar_raster`; 0 where none is known."""
+    told = planes.float()
+    return torch.where(told > 0, (told - STILL) * SPEED_STEP_MPS, torch.zeros_like(told))
 
 
 def decode_cuboids(

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from av_assets.domain.models.grid import Grid
     from av_assets.policies.perception import PerceptionConfig
 
-NUM_VALUES: Final = 10
 LOOK_M: Final = 1.0  # above ground; where labelled objects are looked for
 NEAREST_M: Final = 0.5
 MARGIN_M: Final = 1.0  # what stands so far beside the view still shows a part of itself

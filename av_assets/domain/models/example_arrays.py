@@ -38,7 +38,8 @@ class Seen:
 
     Attributes:
         pixels: (H, W, 3) uint8 RGB, at least of input size. size: (width, height) of the picture before any reduction.
-        points: (n, 4) ego frame, or None. tracks: (m, 4) x y vx vy, or None. view: None without calibration.
+        points: (n, 4) ego frame, or None. tracks: (m, 4) rows of `grid.track_rows`, or None.
+        view: None without calibration.
     """
 
     pixels: NDArray[np.uint8]
@@ -88,24 +89,12 @@ def _example(
         return Example(picture, none, np.empty(0, np.int64), np.empty(0, bool), None)
     boxes = labels.boxes * np.array([width / size[0], height / size[1]] * 2, np.float32)
     short_px = (boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=np.inf)
-    mask = _drivable(labels)
+    mask = labels.drivable()
     if mask is not None:
         cells = (width // STRIDE, height // STRIDE)
         mask = np.asarray(cv2.resize(mask * np.uint8(255), cells, interpolation=cv2.INTER_AREA), np.uint8)
     ignored = (short_px < config.min_box_px) | (labels.occlusion > config.max_occlusion)
     return Example(picture, boxes, labels.classes, ignored, mask)
-
-
-def _drivable(labels: Labels) -> NDArray[np.uint8] | None:
-    """(H, W) uint8, 1 where the ego vehicle may drive; None where nobody drew it."""
-    import cv2
-
-    if labels.drivable_png is None:
-        return None
-    mask = cv2.imdecode(np.frombuffer(labels.drivable_png, np.uint8), cv2.IMREAD_GRAYSCALE)
-    if mask is None:
-        raise DatasetError(f"drivable mask of {labels.clip_id} does not decode", code="bad_mask")
-    return np.asarray(mask > 127, np.uint8)
 
 
 def _ground_arrays(

@@ -33,16 +33,20 @@ class Sample(Protocol):
     def key(self) -> tuple[str, str, int]: ...
     @property
     def calibration(self) -> Mapping[str, Any]: ...
+    @property
+    def rng(self) -> np.random.Generator: ...
     def frame(self, role: str) -> RedactedFrame | None: ...
     def jpeg_pixels(self, role: str, min_width: int = 0, min_height: int = 0) -> NDArray[np.uint8]: ...
     def points(self, role: str) -> NDArray[np.float32] | None: ...
     def tracks(self, role: str) -> NDArray[Any] | None: ...
+    @property
+    def ego_speed_mps(self) -> float: ...
     def room(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True)
 class MakeInputs:
-    """The inputs of a network, without truth; the random generator is not used.
+    """The inputs of a network, without truth.
 
     Gives: picture (P, H, W) uint8; with a ground grid also bev (P', rows, columns) uint8 (not for cameras alone) and
     projection (3, 4) float32. A missing picture is black, as `has_picture` () bool says.
@@ -62,7 +66,7 @@ class MakeInputs:
             *(self.radars if self.layout.radar else ()),
         )
 
-    def __call__(self, sample: Sample, rng: np.random.Generator | None = None) -> Arrays:
+    def __call__(self, sample: Sample) -> Arrays:
         seen = self.look(sample)
         room = sample.room(
             "picture", (len(self.layout.planes), self.layout.height, self.layout.width), np.uint8
@@ -79,9 +83,14 @@ class MakeInputs:
         if frame is not None:
             pixels = sample.jpeg_pixels(self.camera, *size)
             size = _picture_size(frame, pixels)
-        tracks = [track_rows(sample.tracks(role)) for role in self.radars] if self.layout.radar else []
-        heard = [rows for rows in tracks if rows is not None]
-        return Seen(pixels, size, self._cloud(sample), np.concatenate(heard) if heard else None, view)
+        return Seen(pixels, size, self._cloud(sample), self._tracks(sample), view)
+
+    def _tracks(self, sample: Sample) -> NDArray[np.float32] | None:
+        """Of all radars, over ground."""
+        roles = self.radars if self.layout.radar else ()
+        heard = [track_rows(sample.tracks(role), sample.ego_speed_mps) for role in roles]
+        told = [rows for rows in heard if rows is not None]
+        return np.concatenate(told) if told else None
 
     def _cloud(self, sample: Sample) -> NDArray[np.float32] | None:
         """All lidars in the ego frame; one whose mounting is not known is left out."""
@@ -147,9 +156,9 @@ class MakeExample:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_labels": {}, "_cuboids": {}}
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Arrays:
+    def __call__(self, sample: Sample) -> Arrays:
         labels, cuboids = self._truth(sample)
-        variant = draw_variant(self.config, rng) if self.augment else Variant()
+        variant = draw_variant(self.config, sample.rng) if self.augment else Variant()
         return make_arrays(
             self.inputs.look(sample), labels, cuboids, variant, len(self.spec.classes), self.config
         )

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from av_assets.domain.errors import DatasetError
+from av_assets.domain.loading.ego_speed import SIGNALS, SPEED_COLUMN, ego_speeds_mps, tells_speed
 from av_assets.domain.models.golden_tables import (
     CUBOIDS_FILE,
     INDEX_FILE,
@@ -33,6 +34,7 @@ from av_assets.domain.models.golden_tables import (
     read_spec,
     read_view,
 )
+from av_assets.domain.models.grid import track_rows
 from av_assets.domain.models.inputs import CameraView
 from av_assets.domain.privacy.frames import RedactedFrame, frames_from_shard
 
@@ -64,7 +66,7 @@ class Scene:
     Attributes:
         points_ego: (n, 4) x, y, z in the EGO frame, intensity.
         cuboids: None where the dataset has no 3D truth for the drive.
-        tracks: of all radars, in the ego frame: fields track_id, x_m, y_m, vx_mps, vy_mps; None without radar.
+        tracks: (m, 4) of all radars, over ground: see `grid.track_rows`; None without radar.
     """
 
     drive: str
@@ -73,18 +75,7 @@ class Scene:
     points_ego: NDArray[np.float32] | None
     view: CameraView | None
     cuboids: Cuboids | None = None
-    tracks: NDArray[np.void] | None = None
-
-    def drivable(self) -> NDArray[np.uint8] | None:
-        """(H, W) uint8, 1 where the ego vehicle may drive; None where nobody labelled it."""
-        import cv2
-
-        if self.labels.drivable_png is None:
-            return None
-        mask = cv2.imdecode(np.frombuffer(self.labels.drivable_png, np.uint8), cv2.IMREAD_GRAYSCALE)
-        if mask is None:
-            raise DatasetError("drivable mask does not decode", code="bad_mask", drive=self.drive)
-        return np.asarray(mask > 127, np.uint8)
+    tracks: NDArray[np.float32] | None = None
 
 
 def read_scenes(
@@ -130,12 +121,14 @@ class _Drive:
             return
         clouds = {role: table[role].to_pylist() for role in lidars if role in table.column_names}
         tracks = [table[role].to_pylist() for role in radars]
+        told = SIGNALS in table.column_names
+        speeds = ego_speeds_mps(table[SIGNALS]) if told else np.full(table.num_rows, np.nan)
         for row, frame in enumerate(frames_from_shard(table, self.camera)):
             if frame is not None:
                 labels = self.labels[table["ref_ns"][row].as_py()]
                 points = _points_ego([(lidars[role], cells[row]) for role, cells in clouds.items()])
                 cuboids = self.cuboids.get((labels.clip_id, labels.ref_ns))
-                heard = _tracks([cells[row] for cells in tracks])
+                heard = track_rows(_tracks([cells[row] for cells in tracks]), float(speeds[row]))
                 yield Scene(self.drive, labels, frame, points, view, cuboids, heard)
 
     def _read(self, path: Path, lidars: Collection[str]) -> tuple[pa.Table, list[str]]:
@@ -153,8 +146,15 @@ class _Drive:
             if not rows.any():  # a clip without a wanted frame is not read
                 return stamps.slice(0, 0), radars
             wanted = {"ref_ns", self.camera, *lidars, *radars}
-            table = source.read([name for name in schema.names if name in wanted])
+            speed = [SPEED_COLUMN] if radars and self._moves(path, schema) else []
+            table = source.read([*(name for name in schema.names if name in wanted), *speed])
         return table.filter(rows), radars
+
+    def _moves(self, path: Path, schema: pa.Schema) -> bool:
+        try:
+            return tells_speed(schema)
+        except ValueError as error:
+            raise DatasetError(str(error), code="bad_shard", file=path, drive=self.drive) from error
 
 
 def _points_ego(cells: list[tuple[NDArray[np.float64], dict[str, Any] | None]]) -> NDArray[np.float32] | None:

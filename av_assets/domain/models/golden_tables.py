@@ -60,6 +60,24 @@ class Labels:
     drivable_png: bytes | None  # None: nobody drew it, which is not the same as nowhere to drive
     label_ids: tuple[str, ...] = ()
 
+    def drivable(self) -> NDArray[np.uint8] | None:
+        """(H, W) uint8, 1 where the ego vehicle may drive; None where nobody drew it.
+
+        Raises:
+            DatasetError: bad_mask, it is no picture.
+        """
+        import cv2
+
+        if self.drivable_png is None:
+            return None
+        mask = cv2.imdecode(np.frombuffer(self.drivable_png, np.uint8), cv2.IMREAD_GRAYSCALE)
+        if mask is None:
+            drive = self.clip_id.rpartition("/")[0]
+            raise DatasetError(
+                f"drivable mask of {self.clip_id} does not decode", code="bad_mask", drive=drive
+            )
+        return np.asarray(mask > 127, np.uint8)
+
 
 @dataclass(frozen=True)
 class Cuboids:

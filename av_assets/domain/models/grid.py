@@ -23,8 +23,12 @@ RADAR_GRID_PLANES: Final = ("track", "track_vx", "track_vy")
 LOWEST_M, HIGHEST_M = -1.0, 4.0  # height above ground that the height planes span
 FULL_DENSITY: Final = 63  # points in a cell that fill the density plane, which is logarithmic
 FULL_SPEED_MPS: Final = 32.0
-# A track is one cell wide and lies on one side of what it follows; drawn as a plus it is not lost between cells.
-ARMS: Final = np.array([[0, -1], [-1, 0], [1, 0], [0, 1]])
+SPEED_STEP_MPS: Final = FULL_SPEED_MPS / 127
+STILL: Final = 128  # the byte of what stands
+# A track is one cell wide; drawn as a plus it is not lost between cells.
+PLUS: Final = np.array([[0, 0], [0, -1], [-1, 0], [1, 0], [0, 1]])
+# A radar tells the near side of a thing; the middle, where it is to be found, is up to so far away.
+REACH_M: Final = 3.0
 
 
 @dataclass(frozen=True)
@@ -114,43 +118,70 @@ def _on_grid(
 
 
 def radar_raster(tracks: NDArray[np.floating] | None, grid: Grid) -> NDArray[np.uint8]:
-    """(3, rows, columns) uint8: 255 where a track lies, and its velocity as `speed_byte`; 0 elsewhere.
+    """(3, rows, columns) uint8: 255 where a track lies; and up to `REACH_M` around tracks the velocity over ground of
+    the nearest one as `speed_byte`. 0 elsewhere, and for the velocity of a track of which none is known.
 
     Args:
-        tracks: (n, 4) x, y in m and vx, vy in m/s, as the radar gives it: relative to the ego vehicle. Where two lie on
-            the same cell, the nearer one counts.
+        tracks: rows of `track_rows`. Where two lie on the same cell, the one nearer to the vehicle counts.
     """
     planes = np.zeros((len(RADAR_GRID_PLANES), grid.rows, grid.columns), np.uint8)
-    if tracks is None or not len(tracks):
+    if tracks is None:
         return planes
-    tracks = tracks[np.isfinite(tracks).all(1)]
-    tracks = tracks[np.argsort(-np.hypot(tracks[:, 0], tracks[:, 1]), kind="stable")]
-    at = np.floor(grid.position(np.clip(tracks[:, :2], -1e6, 1e6))).astype(np.int64)
-    values = np.column_stack([np.full(len(tracks), 255), speed_byte(tracks[:, 2:])]).astype(np.uint8)
-    for steps in (
-        ARMS,
-        np.zeros((1, 2), np.int64),
-    ):  # whose arm reaches another track's cell does not hide it
-        moved = (at[:, None] + steps).reshape(-1, 2)
-        seen = grid.inside(moved)
-        planes[:, moved[seen, 0], moved[seen, 1]] = values.repeat(len(steps), axis=0)[seen].T
+    position, reach = grid.position(np.clip(tracks[:, :2], -1e6, 1e6)), int(REACH_M / grid.cell_m)
+    near = (position >= -reach).all(1) & (position < np.array([grid.rows, grid.columns]) + reach).all(1)
+    order = np.argsort(-np.hypot(*tracks[near, :2].T), kind="stable")
+    at, velocity = np.floor(position[near][order]).astype(np.int64), tracks[near, 2:][order]
+    known = np.isfinite(velocity).all(1, keepdims=True)
+    planes[1:] = _around(at, speed_byte(np.where(known, velocity, 0)) * known, grid, reach)
+    crosses = (at[:, None] + PLUS).reshape(-1, 2)
+    planes[0][tuple(crosses[grid.inside(crosses)].T)] = 255
     return planes
+
+
+def _around(at: NDArray[np.int64], speeds: NDArray[np.uint8], grid: Grid, reach: int) -> NDArray[np.uint8]:
+    """(2, rows, columns) speed of the nearest of the cells `at` (n, 2) up to `reach` away; of equally near ones the
+    last."""
+    edge = 2 * reach
+    squares = np.square(np.arange(-reach, reach + 1))
+    away = squares[:, None] + squares
+    least = np.full((grid.rows + 2 * edge, grid.columns + 2 * edge), reach**2)
+    drawn = np.zeros((2, *least.shape), np.uint8)
+    for (row, column), speed in zip((at + reach).tolist(), speeds[:, :, None], strict=True):
+        window = np.s_[row : row + len(away), column : column + len(away)]
+        nearer = away <= least[window]
+        least[window][nearer] = away[nearer]
+        drawn[:, *window][:, nearer] = speed
+    return drawn[:, edge:-edge, edge:-edge] if edge else drawn
 
 
 def speed_byte(speed_mps: NDArray[np.floating]) -> NDArray[np.uint8]:
     """-32 .. 32 m/s as 1 .. 255, standing still as 128; 256 minus the byte is the speed the other way."""
-    scaled = np.rint(np.clip(speed_mps / FULL_SPEED_MPS, -1, 1) * 127)
-    return np.asarray(scaled + 128, np.uint8)
+    scaled = np.rint(np.clip(speed_mps, -FULL_SPEED_MPS, FULL_SPEED_MPS) / SPEED_STEP_MPS)
+    return np.asarray(scaled + STILL, np.uint8)
 
 
-def track_rows(tracks: NDArray[Any] | None) -> NDArray[np.float32] | None:
-    """(n, 4) x, y, vx, vy of a structured array with these fields in m and m/s; (n, 4) arrays pass as they are."""
+def track_rows(tracks: NDArray[Any] | None, ego_speed_mps: float) -> NDArray[np.float32] | None:
+    """(n, 4) float32 x, y (m) and vx, vy (m/s) over ground along the ego axes, as labelled cuboids have them.
+
+    A radar tells velocities relative to the ego vehicle: v_object - v_ego, along the axes that the vehicle has at that
+    moment. v_ego is (speed, 0), so (vx + speed, vy) is over ground, as nuScenes' `vx_comp`, `vy_comp` are. The turn
+    rate takes no part: a Doppler shift does not change when the vehicle turns where it stands, and neither the rig's
+    radar (`simulation.signals.radar`) nor the reader of events (`events.paths`) counts the turning of the axes.
+
+    Left out is that a radar ahead of the rear axle moves sideways by turn rate times its distance from it. A radar that
+    measures along its beam alone (see `sync.tracks`) is off by what it does not see.
+
+    Args:
+        tracks: (n,) with the fields x_m, y_m, vx_mps, vy_mps, ego frame, relative.
+        ego_speed_mps: over ground; NaN: not known, and neither are the velocities then (NaN).
+    """
     if tracks is None:
         return None
-    if tracks.dtype.names is None:
-        return np.asarray(tracks, np.float32).reshape(-1, 4)
     fields = ("x_m", "y_m", "vx_mps", "vy_mps")
-    return np.stack([tracks[name].astype(np.float32) for name in fields], axis=1).reshape(-1, 4)
+    rows = np.stack([tracks[name].astype(np.float32) for name in fields], axis=1).reshape(-1, 4)
+    rows[:, 2] += np.float32(ego_speed_mps)
+    rows[~np.isfinite(rows[:, 2:]).all(1), 2:] = np.nan
+    return rows
 
 
 def _bytes(share: NDArray[np.floating]) -> NDArray[np.uint8]:

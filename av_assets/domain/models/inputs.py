@@ -2,7 +2,7 @@
 
 picture     red, green, blue, and inverse depth and height of lidar points that fall on the pixel (0 where there is
             none); a network of the variant "camera" takes the first three
-bev         planes of lidar and radar on the ground grid (`grid`)
+bev         planes of lidar and radar on the ground grid (`grid`); radar velocities over ground, as cuboids have them
 projection  from metres in the ego frame to pixels of that picture, which tells where camera features belong on the grid
 Belongs here: from sensor data to these arrays. Does not belong here: reading files, augmentation, weights.
 """
@@ -24,7 +24,6 @@ from av_assets.domain.models.grid import (
     Grid,
     lidar_raster,
     radar_raster,
-    track_rows,
 )
 
 if TYPE_CHECKING:
@@ -258,13 +257,14 @@ def network_inputs(
     pixels: NDArray[np.uint8],
     points_ego: NDArray[np.floating] | None,
     view: CameraView | None,
-    tracks: NDArray[Any] | None = None,
+    tracks: NDArray[np.floating] | None = None,
     out: NDArray[np.uint8] | None = None,
 ) -> dict[str, NDArray[Any]]:
     """All arrays of one frame, without the batch axis, as `InputLayout.shapes` says.
 
     Args:
-        pixels: (H, W, 3) uint8 RGB, any size. points_ego: (n, >=3) metres, ego frame. tracks: see `track_rows`.
+        pixels: (H, W, 3) uint8 RGB, any size. points_ego: (n, >=3) metres, ego frame.
+        tracks: rows of `grid.track_rows`.
         out: where to draw the picture.
 
     Raises:
@@ -274,7 +274,7 @@ def network_inputs(
     found: dict[str, NDArray[Any]] = {"picture": picture}
     if layout.grid is not None:
         if layout.grid_planes:
-            found["bev"] = grid_planes(layout, layout.grid, points_ego, track_rows(tracks))
+            found["bev"] = grid_planes(layout, layout.grid, points_ego, tracks)
         found["projection"] = projection_matrix(view, layout.width, layout.height)
     return found
 

@@ -23,7 +23,6 @@ from av_assets.domain.models.session import CPU, InputSpec, Network, stack
 from av_assets.domain.privacy.frames import RedactedFrame
 
 CONFIG_FILE: Final = "inference_config.json"
-MODEL_FILE: Final = "model.onnx"
 FP32: Final = "fp32"
 OUTPUTS: Final = ("boxes", "scores", "classes", "drivable")
 OUTPUTS_3D: Final = ("boxes3d", "scores3d", "classes3d")
@@ -108,14 +107,15 @@ class OnnxPerception:
         frames: Sequence[RedactedFrame],
         points: Sequence[NDArray[np.floating] | None],
         calibration: CameraView | None,
-        radar: Sequence[NDArray[Any] | None] | None = None,
+        radar: Sequence[NDArray[np.floating] | None] | None = None,
     ) -> list[Detections]:
         """Detections of each frame.
 
         Args:
             points: per frame lidar points (n, >=3) in metres in the EGO frame, or None.
             calibration: view of the camera; without it lidar is not drawn into the picture.
-            radar: per frame the tracks of the radars in the ego frame (`grid.track_rows`), or None.
+            radar: per frame the tracks of the radars, rows of `grid.track_rows` (ego frame, velocities over ground), or
+                None.
 
         Raises:
             ModelError: not one cloud (or None) per frame.
@@ -129,7 +129,7 @@ class OnnxPerception:
         pictures: Sequence[NDArray[np.uint8]],
         points: Sequence[NDArray[np.floating] | None],
         calibration: CameraView | None,
-        radar: Sequence[NDArray[Any] | None] | None = None,
+        radar: Sequence[NDArray[np.floating] | None] | None = None,
     ) -> list[Detections]:
         """As `predict`, for pictures (H, W, 3) uint8 RGB that exist in memory only, e.g. corrupted ones."""
         if not pictures:
@@ -145,7 +145,7 @@ class OnnxPerception:
         pixels: NDArray[np.uint8],
         points_ego: NDArray[np.floating] | None,
         view: CameraView | None,
-        radar: NDArray[Any] | None = None,
+        radar: NDArray[np.floating] | None = None,
     ) -> dict[str, NDArray[Any]]:
         """The network's inputs for one frame, without the batch axis."""
         return network_inputs(self.layout, pixels, points_ego, view, radar)

@@ -86,7 +86,7 @@ def _inputs(source: Source) -> list[dict[str, Any]]:
     layout = InputLayout.of(source.config)
     more: dict[str, dict[str, Any]] = {
         "picture": {"planes": list(layout.planes), "resize": "area"},
-        "bev": {"planes": list(layout.grid_planes)},
+        "bev": {"planes": list(layout.grid_planes), "velocity": "over ground, along the ego axes"},
         "projection": {
             "unit": "homogeneous px of the picture from metres in the ego frame; zeros: no camera"
         },

@@ -244,6 +244,7 @@ def test_a_worker_killed_between_batches(index: SampleIndex, tmp_path: Path) -> 
     going = iter(batches)
     next(going)
     os.kill(batches._pool.pids[1], 9)
+    batches._pool._processes[1].join(10)  # else all batches may be done before it is dead
     with pytest.raises(TransientError) as caught:
         list(going)
     assert caught.value.code == "worker_died"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +197,61 @@ def test_tracks_have_the_fields_of_shards(tmp_path: Path) -> None:
     assert tracks is not None
     assert tracks.dtype == TRACK
     assert tracks.tolist() == [(5, 1.0, 2.0, 3.0, 4.0)] * 2
+
+
+def speeds(path: Path, columns: Sequence[str] = COLUMNS) -> list[float | None]:
+    shard = ShardFile(path, columns)
+    found = [shard.speed_mps(row) for row in range(shard.rows)]
+    shard.close()
+    return [None if np.isnan(speed) else speed for speed in found]
+
+
+def with_signals(path: Path, signals: Sequence[Any]) -> Path:
+    rows = [row_of(number) | {"signals": signal} for number, signal in enumerate(signals)]
+    write_shard(path, "drive/00000", rows, row_group_size=2)
+    return path
+
+
+@given(st.lists(st.none() | st.floats(width=32), min_size=1, max_size=6))
+@settings(max_examples=20, deadline=None)
+def test_the_speed_of_the_vehicle_comes_with_a_radar(
+    tmp_path_factory: pytest.TempPathFactory, told: list[float | None]
+) -> None:
+    """Unknown where the signal is null or no number, and not read for other sensors."""
+    signals = [{"brake": 0.5, "speed_mps": speed} for speed in [*told, 1.0]] + [None]
+    path = with_signals(tmp_path_factory.mktemp("signals") / "00000.parquet", signals)
+    known = [None if speed is None or not np.isfinite(speed) else speed for speed in told]
+    assert speeds(path) == [*known, 1.0, None]
+    assert speeds(path, ("camera_front", "lidar_top")) == [None] * len(signals)
+
+
+@pytest.mark.parametrize("signal", [None, {"brake": 0.5}])
+def test_a_drive_may_not_tell_its_speed(tmp_path: Path, signal: dict[str, float] | None) -> None:
+    path = tmp_path / "00000.parquet"
+    if signal is None:
+        write_shard(path, "drive/00000", [row_of(1), row_of(2)])
+    else:
+        with_signals(path, [signal] * 2)
+    assert speeds(path) == [None, None]
+
+
+@pytest.mark.parametrize("signal", [5.0, "5", {"speed_mps": "5"}, {"speed_mps": [5.0]}, {"speed_mps": True}])
+def test_an_odd_column_of_signals_is_a_bad_shard(tmp_path: Path, signal: Any) -> None:
+    path = with_signals(tmp_path / "00000.parquet", [signal])
+    with pytest.raises(DatasetError, match="bad_shard"):
+        ShardFile(path, COLUMNS)
+    ShardFile(path, ("camera_front",)).close()
+
+
+def test_a_track_without_a_velocity_is_no_track_that_stands(tmp_path: Path) -> None:
+    row, other = row_of(1), row_of(2)
+    row["radar_front"]["tracks"][0]["vx_mps"] = None
+    write_shard(tmp_path / "00000.parquet", "drive/00000", [row, other])
+    tracks = ShardFile(tmp_path / "00000.parquet", COLUMNS).tracks(0, "radar_front")
+    assert tracks is not None
+    assert np.isnan(tracks["vx_mps"]).all()
+    for track in other["radar_front"]["tracks"] + row["radar_front"]["tracks"]:
+        track.pop("vx_mps", None)
+    write_shard(tmp_path / "00001.parquet", "drive/00000", [row, other])
+    with pytest.raises(DatasetError, match="tracks have no vx_mps"):
+        ShardFile(tmp_path / "00001.parquet", COLUMNS)

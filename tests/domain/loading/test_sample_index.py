@@ -17,6 +17,7 @@ from av_assets.domain.datasets.frames import INDEX
 from av_assets.domain.errors import DatasetError
 from av_assets.domain.evidence.digests import sha256_file
 from av_assets.domain.loading.sample_index import SampleIndex
+from av_assets.domain.loading.sources import FolderSource
 from av_assets.domain.models.golden import read_scenes, read_spec
 
 SPLITS = {"drive-a": "train", "drive-b": "val", "drive-c": "test"}
@@ -111,3 +112,11 @@ def test_digests_tell_samples_apart(tmp_path: Path, folder: Path) -> None:
     assert (
         SampleIndex.of_golden(folder, None).digest == SampleIndex.of_golden(tmp_path / "moved", None).digest
     )
+
+
+def test_indexes_of_single_shards_joined_are_the_index_of_them_all(tmp_path: Path) -> None:
+    whole, source = write_shards(tmp_path, [4, 1, 7]), FolderSource(tmp_path)
+    parts = [SampleIndex.of_shards([ref], source) for ref in whole.shards]
+    joined = SampleIndex.joined(parts)
+    assert joined.digest == whole.digest
+    assert [joined.place(n) for n in range(len(joined))] == [whole.place(n) for n in range(len(whole))]

@@ -148,9 +148,12 @@ def test_points_on_a_cuboid_stay_on_it_and_its_velocity_turns_with_it(variant: V
 
 def test_unknown_velocities_stay_unknown() -> None:
     ground = scene()
-    ground.boxes[0, 7:] = np.nan
+    ground.boxes[0, 7:] = ground.tracks[0, 2:] = np.nan
     varied = vary_ground(ground, Variant(mirror=True, turn_rad=0.3))
     assert np.isnan(varied.boxes[0, 7:]).all()
+    assert np.isnan(varied.tracks[0, 2:]).all()
+    assert np.isfinite(varied.tracks[0, :2]).all()
+    assert np.isfinite(varied.tracks[1:]).all()
     assert np.isfinite(varied.boxes[:, :7]).all()
     assert np.isfinite(varied.boxes[1:]).all()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from golden_folder import EGO_SPEED_MPS, SPEED_MPS
 
 from av_assets.domain.errors import DatasetError
 from av_assets.domain.loading.loader import Loader
 from av_assets.domain.loading.sample_index import SampleIndex
+from av_assets.domain.loading.shard_file import TRACK
 from av_assets.domain.loading.sources import FolderSource
 from av_assets.domain.models.example_arrays import NO_CLASS
 from av_assets.domain.models.examples import MakeExample, MakeInputs
 from av_assets.domain.models.golden import read_cuboids, read_scenes, read_spec
+from av_assets.domain.models.grid import speed_byte
 from av_assets.domain.models.inputs import InputLayout, network_inputs
 from av_assets.domain.privacy.frames import RedactedFrame, frames_from_shard
 from av_assets.policies.training import TrainingPolicy
@@ -38,6 +41,8 @@ class Row:
     picture: RedactedFrame | None
     cloud: np.ndarray | None
     heard: np.ndarray | None
+    ego_speed_mps: float = EGO_SPEED_MPS
+    rng: np.random.Generator = field(default_factory=np.random.default_rng)
 
     def frame(self, role: str) -> RedactedFrame | None:
         return self.picture
@@ -69,9 +74,13 @@ def row(golden: Path) -> Row:
     scene = next(read_scenes(golden, DRIVE, read_spec(golden)))
     calibration = json.loads((folder / CALIBRATION).read_text())
     key = (DRIVE, scene.labels.clip_id, scene.labels.ref_ns)
-    return Row(
-        key, calibration, frame, scene.points_ego, scene.tracks
-    )  # the lidar's frame is that of the vehicle
+    tracks = table["radar_front"][0].as_py()["tracks"]
+    heard = np.array([tuple(track.values()) for track in tracks], TRACK)
+    return Row(key, calibration, frame, scene.points_ego, heard)  # the lidar's frame is that of the vehicle
+
+
+def drawing(row: Row, seed: int) -> Row:
+    return replace(row, rng=np.random.default_rng(seed))
 
 
 def loader_of(root: Path, make: MakeExample | MakeInputs, **options: Any) -> Loader:
@@ -91,7 +100,7 @@ def test_each_key_has_the_shape_that_the_docstring_names(
     golden: Path, row: Row, all_sensors: TrainingPolicy
 ) -> None:
     config, objects = all_sensors, all_sensors.max_objects
-    made = making(golden, config, augment=True)(row, np.random.default_rng(0))
+    made = making(golden, config, augment=True)(drawing(row, 0))
     h, w, (rows, columns) = config.input_height // 4, config.input_width // 4, config.grid_shape
     shapes = {
         "picture": (5, config.input_height, config.input_width), "bev": (7, rows, columns), "projection": (3, 4),
@@ -108,7 +117,7 @@ def test_each_key_has_the_shape_that_the_docstring_names(
 
 def test_the_vehicle_sees_what_training_sees(golden: Path, row: Row, all_sensors: TrainingPolicy) -> None:
     make = making(golden, all_sensors)
-    taught, driven = make(row, np.random.default_rng(0)), make.inputs(row)
+    taught, driven = make(drawing(row, 0)), make.inputs(row)
     scene = next(read_scenes(golden, DRIVE, read_spec(golden)))
     given = (scene.frame.pixels(), scene.points_ego, scene.view, scene.tracks)
     served = network_inputs(InputLayout.of(all_sensors), *given)
@@ -117,8 +126,32 @@ def test_the_vehicle_sees_what_training_sees(golden: Path, row: Row, all_sensors
         assert (driven[name] == array).all(), name
 
 
+def test_radar_says_how_fast_things_move_over_ground(
+    golden: Path, row: Row, all_sensors: TrainingPolicy
+) -> None:
+    make = making(golden, all_sensors).inputs
+    track, *velocity = make(row)["bev"][4:]
+    assert track.any()
+    for plane, speed_mps in zip(velocity, (SPEED_MPS, 0.0), strict=True):
+        assert (plane[track > 0] == speed_byte(np.float32(speed_mps))).all()
+    read = next(iter(loader_of(golden, make)))["bev"].numpy()
+    assert (read[:, 5][read[:, 4] > 0] == speed_byte(np.float32(SPEED_MPS))).all()
+
+
+def test_a_drive_that_does_not_tell_its_speed_shows_places_without_velocities(
+    golden: Path, row: Row, all_sensors: TrainingPolicy
+) -> None:
+    row.ego_speed_mps = np.nan
+    for made in (
+        making(golden, all_sensors, augment=True)(drawing(row, 2)),
+        making(golden, all_sensors).inputs(row),
+    ):
+        assert made["bev"][4].any()
+        assert not made["bev"][5:].any()
+
+
 def test_truth_is_what_people_labelled(golden: Path, row: Row, tiny: TrainingPolicy) -> None:
-    made = making(golden, tiny)(row, np.random.default_rng(0))
+    made = making(golden, tiny)(drawing(row, 0))
     scene = next(read_scenes(golden, DRIVE, read_spec(golden)))
     there = made["truth_classes"] != NO_CLASS
     assert made["truth_classes"][there].tolist() == scene.labels.classes.tolist()
@@ -134,7 +167,7 @@ def test_augmented_samples_depend_on_their_generator_alone(
     golden: Path, row: Row, all_sensors: TrainingPolicy
 ) -> None:
     make = making(golden, all_sensors, augment=True)
-    one, two, other = (make(row, np.random.default_rng(seed)) for seed in (5, 5, 6))
+    one, two, other = (make(drawing(row, seed)) for seed in (5, 5, 6))
     assert all((one[name] == two[name]).all() for name in one)
     assert (one["picture"] != other["picture"]).any()
     assert (one["bev"] != other["bev"]).any()
@@ -174,7 +207,7 @@ def test_without_cuboids_the_grid_teaches_nothing(
 ) -> None:
     root = shutil.copytree(golden, tmp_path / "older")
     (root / "drives" / DRIVE / "cuboids.parquet").unlink()
-    made = making(root, tiny)(row, np.random.default_rng(0))
+    made = making(root, tiny)(drawing(row, 0))
     assert not made["bev_care"].any()
     assert not made["bev_weight"].any()
     assert not made["truth_known3d"]
@@ -189,7 +222,7 @@ def test_objects_without_a_cuboid_leave_their_line_of_sight_open(
     table = pq.read_table(path)
     gone = table["label_id"][0].as_py()
     pq.write_table(table.filter(pa.array([name != gone for name in table["label_id"].to_pylist()])), path)
-    whole, fewer = (making(r, tiny)(row, np.random.default_rng(0)) for r in (golden, root))
+    whole, fewer = (making(r, tiny)(drawing(row, 0)) for r in (golden, root))
     opened = (whole["bev_care"] > 0) & (fewer["bev_care"] == 0)
     assert opened.any()
     assert opened.reshape(-1)[whole["bev_cell"][0]]
@@ -198,7 +231,7 @@ def test_objects_without_a_cuboid_leave_their_line_of_sight_open(
 
 def test_cuboids_with_few_points_are_ignored(golden: Path, row: Row, tiny: TrainingPolicy) -> None:
     strict = tiny.model_copy(update={"min_box_points": 10_000})
-    made = making(golden, strict)(row, np.random.default_rng(0))
+    made = making(golden, strict)(drawing(row, 0))
     assert not made["bev_weight"].any()
     assert made["truth_ignored3d"][:3].all()
 
@@ -208,7 +241,7 @@ def test_a_sample_that_lacks_something_still_has_all_its_arrays(
     lost: str, golden: Path, row: Row, all_sensors: TrainingPolicy
 ) -> None:
     make = making(golden, all_sensors, augment=True)
-    before = make(row, np.random.default_rng(1))
+    before = make(drawing(row, 1))
     if lost == "calibration":
         row.calibration = {}
     elif lost == "mounting":
@@ -219,7 +252,7 @@ def test_a_sample_that_lacks_something_still_has_all_its_arrays(
         row.cloud = np.full((100, 4), np.nan, np.float32)
     else:
         setattr(row, lost, None)
-    after = make(row, np.random.default_rng(1))
+    after = make(drawing(row, 1))
     assert {n: (a.shape, a.dtype) for n, a in after.items()} == {
         n: (a.shape, a.dtype) for n, a in before.items()
     }
@@ -234,7 +267,7 @@ def test_a_sample_that_lacks_something_still_has_all_its_arrays(
 def test_a_frame_without_a_picture_teaches_nothing(golden: Path, row: Row, tiny: TrainingPolicy) -> None:
     row.picture = None
     make = making(golden, tiny)
-    made = make(row, np.random.default_rng(0))
+    made = make(drawing(row, 0))
     assert not made["has_picture"]
     assert not made["picture"][:3].any()
     for name in ("care", "weight", "drivable_known", "bev_care", "bev_weight"):
@@ -246,10 +279,10 @@ def test_a_frame_without_a_picture_teaches_nothing(golden: Path, row: Row, tiny:
 def test_more_objects_than_there_is_room_for_are_named(golden: Path, row: Row, tiny: TrainingPolicy) -> None:
     crowded = tiny.model_copy(update={"max_objects": 2})
     with pytest.raises(DatasetError, match="too_many_objects"):
-        making(golden, crowded)(row, np.random.default_rng(0))
+        making(golden, crowded)(drawing(row, 0))
 
 
 def test_a_frame_that_nobody_labelled_is_named(golden: Path, row: Row, tiny: TrainingPolicy) -> None:
     row.key = (DRIVE, row.key[1], 1)
     with pytest.raises(DatasetError, match="unlabelled_frame"):
-        making(golden, tiny)(row, np.random.default_rng(0))
+        making(golden, tiny)(drawing(row, 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -78,6 +79,28 @@ def test_frames_that_are_not_final_are_not_read(frozen: Path) -> None:
     assert open_ns not in seen
     assert seen == {ns for _, ns in labelled_frames(frozen, DRIVE, spec)}
     assert {scene.labels.ref_ns for scene in read_scenes(frozen, DRIVE, spec)} == seen
+
+
+@pytest.mark.parametrize(
+    "signals", [None, [{"brake": 0.1}], [{"speed_mps": None}], [{"speed_mps": "7"}], ["7"]]
+)
+def test_radar_of_a_vehicle_that_does_not_tell_its_speed(frozen: Path, signals: list | None) -> None:
+    """Its velocities are not known; a signal that holds no numbers is an error with a name."""
+    path = frozen / "drives" / DRIVE / "clips" / "00000.parquet"
+    clip = pq.read_table(path).drop_columns(["signals"])
+    if signals is not None:
+        kind = pa.struct({"speed_mps": pa.float64()}) if signals == [{"speed_mps": None}] else None
+        clip = clip.append_column("signals", pa.array(signals * clip.num_rows, kind))
+    pq.write_table(clip, path)
+    scenes = read_scenes(frozen, DRIVE, read_spec(frozen))
+    if "7" in str(signals):
+        with pytest.raises(DatasetError, match="bad_shard"):
+            next(scenes)
+        return
+    tracks = next(scenes).tracks
+    assert tracks is not None
+    assert np.isfinite(tracks[:, :2]).all()
+    assert np.isnan(tracks[:, 2:]).all()
 
 
 def test_exports_count_the_same_frames(frozen: Path) -> None:

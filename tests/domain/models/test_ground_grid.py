@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from av_assets.domain.loading.shard_file import TRACK
 from av_assets.domain.models.grid import (
     FULL_SPEED_MPS,
     HIGHEST_M,
     LIDAR_GRID_PLANES,
+    REACH_M,
     Grid,
     lidar_raster,
     radar_raster,
     speed_byte,
     track_rows,
 )
+from av_assets.domain.simulation.signals import RADAR_NOISE, radar
+from av_assets.domain.simulation.world import Actor, States
 from av_assets.policies.training import TrainingPolicy
 
 GRID = Grid(near_m=0.0, side_m=8.0, cell_m=0.5, rows=24, columns=32)
@@ -128,7 +133,34 @@ def test_radar_tracks_lie_where_they_are_and_carry_their_velocity() -> None:
     planes = radar_raster(np.array([[5.2, -3.1, -4.0, 8.0]], np.float32), GRID)
     assert planes[:, 10, 9].tolist() == [255, 112, 160]
     assert (planes[0] > 0).sum() == 5
-    assert not planes[:, planes[0] == 0].any()
+    there = np.argwhere(planes[1:].all(0))
+    assert np.hypot(*(there - (10, 9)).T).max() * GRID.cell_m == REACH_M
+    assert (planes[1:, *there.T] == [[112], [160]]).all()
+    assert (planes[1:].astype(bool).sum(axis=(1, 2)) == len(there)).all()
+
+
+def velocity_one_by_one(rows: np.ndarray, grid: Grid) -> np.ndarray:
+    """The velocity planes by another way: a loop over cells, each of which asks all tracks."""
+    planes = np.zeros((2, grid.rows, grid.columns), np.uint8)
+    at = np.floor(grid.position(rows))
+    for cell in np.ndindex(grid.rows, grid.columns):
+        away = [
+            (float(np.sum((own - cell) ** 2)), float(np.hypot(*row[:2])), row)
+            for own, row in zip(at, rows, strict=True)
+        ]
+        squared, _, row = min(away, key=lambda one: one[:2])
+        if squared <= (REACH_M / grid.cell_m) ** 2 and np.isfinite(row[2:]).all():
+            planes[:, *cell] = speed_byte(row[2:])
+    return planes
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 8))
+def test_each_cell_near_a_track_has_the_velocity_of_the_nearest(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.uniform((-4, -11, -30, -30), (16, 11, 30, 30), (count, 4)).astype(np.float32)
+    rows[0, 2] = np.nan
+    assert (radar_raster(rows, GRID)[1:] == velocity_one_by_one(rows, GRID)).all()
 
 
 def test_the_nearer_of_two_tracks_counts() -> None:
@@ -138,7 +170,7 @@ def test_the_nearer_of_two_tracks_counts() -> None:
 
 
 def test_tracks_that_have_no_place_are_left_out() -> None:
-    rows = [(np.nan, 0, 0, 0), (1, 0, np.inf, 0), (1e30, 0, 0, 0), (-5, 0, 0, 0), (1, 100, 0, 0)]
+    rows = [(np.nan, 0, 0, 0), (1, np.inf, 0, 0), (1e30, 0, 0, 0), (-5, 0, 0, 0), (1, 100, 0, 0)]
     assert not radar_raster(np.array(rows, np.float32), GRID).any()
     assert not radar_raster(None, GRID).any()
     assert not radar_raster(np.empty((0, 4), np.float32), GRID).any()
@@ -153,13 +185,84 @@ def test_a_speed_byte_keeps_a_quarter_metre_per_second_and_turns_around(speed_mp
     assert int(speed_byte(np.array([-speed_mps]))[0]) == 256 - byte
 
 
-def test_tracks_come_as_records_or_rows() -> None:
-    kinds = [("track_id", "<i4"), *((name, "<f4") for name in ("x_m", "y_m", "vx_mps", "vy_mps"))]
-    records = np.array([(7, 1, 2, 3, 4), (8, 5, 6, 7, 8)], kinds)
-    assert track_rows(records).tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
-    assert track_rows(track_rows(records)).tolist() == track_rows(records).tolist()
-    assert track_rows(records[:0]).shape == (0, 4)
-    assert track_rows(None) is None
+def records(*tracks: tuple[float, ...]) -> np.ndarray:
+    return np.array([(number, *track) for number, track in enumerate(tracks)], TRACK)
+
+
+def test_tracks_come_over_ground() -> None:
+    heard = records((1, 2, -3, 4), (5, 6, 7, 8))
+    rows = track_rows(heard, 10.0)
+    assert rows.tolist() == [[1, 2, 7, 4], [5, 6, 17, 8]]
+    assert rows.dtype == np.float32
+    assert heard["vx_mps"].tolist() == [-3, 7]
+    assert track_rows(heard[:0], 10.0).shape == (0, 4)
+    assert track_rows(None, 10.0) is None
+
+
+@dataclass
+class CircularDrive:
+    """What the rig's radar asks of the ego: a drive on a circle at constant speed."""
+
+    speed_mps: float
+    turn_radps: float
+
+    def at(self, name: str, t_s: float) -> float:
+        return getattr(self, name)
+
+    def pose(self, t_s: float) -> tuple[float, float, float]:
+        yaw, radius_m = self.turn_radps * t_s, self.speed_mps / self.turn_radps
+        return radius_m * float(np.sin(yaw)), radius_m * (1 - float(np.cos(yaw))), yaw
+
+
+@dataclass
+class Street:
+    """Things at known places ahead of the ego, with known velocities, in the world frame."""
+
+    ego: CircularDrive
+    moving: States
+
+    @property
+    def actors(self) -> list[Actor]:
+        return [Actor(i, "vehicle", "car", np.empty(0), np.empty(0)) for i in range(len(self.moving.x_m))]
+
+    def states(self, t_s: float) -> States:
+        return self.moving
+
+
+@settings(deadline=None)
+@given(
+    st.floats(0, 30), st.floats(-0.6, 0.6).filter(lambda rate: abs(rate) > 0.01), st.floats(0, 20),
+    st.booleans(), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_what_the_rigs_radar_tells_becomes_velocity_over_ground(
+    speed_mps: float, turn_radps: float, t_s: float, standing: bool, seed: int
+) -> None:
+    """Also of things that stand while the vehicle drives and turns: they do not move."""
+    rng, ego = np.random.default_rng(seed), CircularDrive(speed_mps, turn_radps)
+    x, y, yaw = ego.pose(t_s)
+    ego_axes = np.array([[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]])
+    place = rng.uniform((10, -8), (60, 8), (6, 2))
+    over_ground = np.zeros((6, 2)) if standing else rng.uniform(-20, 20, (6, 2))
+    world, moves = place @ ego_axes.T + (x, y), over_ground @ ego_axes.T
+    street = Street(ego, States(*world.T, np.zeros(6), *moves.T))
+    heard = radar(street, t_s, rng)
+    rows = track_rows(records(*(track[1:] for track in heard)), speed_mps)
+    assert len(rows)
+    assert rows[:, 2:] == pytest.approx(over_ground[[track[0] for track in heard]], abs=8 * RADAR_NOISE[2])
+
+
+@pytest.mark.parametrize("lost", ["speed", "vx", "vy", "infinite"])
+def test_an_unknown_motion_shows_the_place_and_no_velocity(lost: str) -> None:
+    known = (4.0, -3.0, 1.0, -1.0)
+    nothing = {"vx": (2, np.nan), "vy": (3, np.nan), "infinite": (2, np.inf)}
+    other = [5.2, 3.1, 2.0, 1.0]
+    if lost in nothing:
+        other[nothing[lost][0]] = nothing[lost][1]
+    rows = track_rows(records(known, tuple(other)), np.nan if lost == "speed" else 5.0)
+    assert np.isnan(rows[1, 2:]).all()
+    planes = radar_raster(rows, GRID)
+    assert planes[:, 10, 22].tolist() == [255, 0, 0]
+    assert planes[:, 8, 10].tolist() == ([255, 0, 0] if lost == "speed" else [255, 152, 124])
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -173,7 +276,10 @@ def test_a_mirrored_scene_is_the_grid_with_its_columns_reversed(seed: int) -> No
     ).all()
     tracks = rng.uniform((0, -8, -30, -30), (12, 8, 30, 30), (10, 4)).astype(np.float32)
     tracks = tracks[(np.abs(tracks[:, 1] / 0.5 - np.rint(tracks[:, 1] / 0.5)) > 1e-3)]
-    mirrored = radar_raster(tracks * np.float32([1, -1, 1, -1]), GRID)
-    expected = radar_raster(tracks, GRID)[..., ::-1].astype(int)
-    expected[2] = np.where(expected[0] > 0, 256 - expected[2], 0)
+    there, mirrored = (
+        radar_raster(track_rows(records(*(tracks * side).tolist()), 12.0), GRID)
+        for side in (np.float32(1), np.float32([1, -1, 1, -1]))
+    )
+    expected = there[..., ::-1].astype(int)
+    expected[2] = np.where(expected[2] > 0, 256 - expected[2], 0)
     assert (mirrored == expected).all()

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from golden_folder import EGO_SE3_CAMERA, HEIGHT, WIDTH, K
+from hypothesis import given as given_any
+from hypothesis import strategies as st
 
 from av_assets.domain.errors import ModelError
 from av_assets.domain.loading.loader import Loader
@@ -22,10 +24,11 @@ from av_assets.domain.metrics.boxes import Boxes
 from av_assets.domain.metrics.boxes3d import Boxes3d
 from av_assets.domain.metrics.matching import map50
 from av_assets.domain.metrics.nuscenes import ClassRule, map3d
+from av_assets.domain.models.bev_network import measured_mps
 from av_assets.domain.models.bev_targets import LOOK_M, labelled_cells
 from av_assets.domain.models.examples import MakeExample
 from av_assets.domain.models.golden import read_spec
-from av_assets.domain.models.grid import Grid
+from av_assets.domain.models.grid import Grid, speed_byte
 from av_assets.domain.models.inputs import CameraView, project, projection_matrix
 from av_assets.domain.models.lifting import Lift, look_up, look_up_in_order
 from av_assets.domain.models.losses import cuboid_loss, total_loss
@@ -248,6 +251,25 @@ def test_onnxruntime_says_the_same_for_any_batch(tiny: TrainingPolicy) -> None:
         found = session.run(None, {name: value.numpy() for name, value in given.items()})
         with torch.no_grad():
             agree(deployable.output_names, deployable(*given.values()), found)
+
+
+@given_any(st.floats(-32, 32))
+def test_a_measured_velocity_comes_back_to_an_eighth_of_a_metre_per_second(speed_mps: float) -> None:
+    planes = torch.from_numpy(speed_byte(np.full((1, 2, 1, 1), speed_mps)))
+    assert (measured_mps(planes) - speed_mps).abs().max() <= 0.127
+    assert not measured_mps(torch.zeros_like(planes)).any()
+
+
+def test_the_head_adds_to_the_velocity_that_radar_measured(tiny: TrainingPolicy) -> None:
+    config = small(tiny, variant="camera_lidar_radar")
+    net, given = network(config), random_inputs(config, 2)
+    assert net.bev is not None
+    torch.nn.init.zeros_(net.bev.heads.weight)
+    torch.nn.init.constant_(net.bev.heads.bias, 0.5)
+    with torch.no_grad():
+        values = net(**given).bev_values
+    assert torch.equal(values[:, -2:], measured_mps(given["bev"][:, -2:]) + 0.5)
+    assert (values[:, :-2] == 0.5).all()
 
 
 def test_it_compiles_as_one_graph(tiny: TrainingPolicy) -> None:

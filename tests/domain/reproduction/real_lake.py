@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from av_assets.domain.evidence.manifest import MadeFrom, Manifest, bundle_name
+from partitions.releases import release_id
+from resources.datasets import GOLDEN, record
 from resources.lake import Lake
 
-WEEK, FIRST, SECOND = "2025-06-02", "w20250602-aaaaaaaa", "w20250602-bbbbbbbb"
+WEEK, LATER = "2025-06-02", "2025-06-09"
 
 
 def publish(
@@ -23,3 +25,14 @@ def publish(
     with lake.workdir() as folder:
         shutil.copytree(source, folder / "out")
         return lake.publish(asset, partition, folder / "out", made_from=made_from)
+
+
+def freeze(lake: Lake, week: str, source: Path) -> Manifest:
+    """The folder as the dataset of a week, recorded as a version."""
+    made = publish(lake, "golden_slices", week, source, [])
+    record(lake, GOLDEN, made)
+    return made
+
+
+def release_of(dataset: Manifest) -> str:
+    return release_id(dataset.partition, dataset.content)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from golden_folder import golden_folder
-from real_lake import FIRST, SECOND, WEEK, publish
+from real_lake import LATER, WEEK, freeze, publish, release_of
 
 from av_assets.cli import diff as cli_diff
 from av_assets.cli import reproduce as cli_reproduce
@@ -28,7 +28,6 @@ from resources.lake import Lake
 if TYPE_CHECKING:
     from av_assets.domain.learning.train import TrainSummary
 
-LATER = "2025-06-09"
 SPLITS = {"drive-a": "train", "drive-b": "val", "drive-c": "test", "drive-d": "test"}
 
 
@@ -68,7 +67,10 @@ def first(
 def second(
     trained: TrainSummary, bundle: Path, tiny: TrainingPolicy, tmp_path_factory: pytest.TempPathFactory
 ) -> Release:
-    """A drive came, people moved boxes of another, and the network was taught for longer with another seed."""
+    """A drive came, people moved boxes of another, and the network was taught for longer with another seed.
+
+    Neither is learnt from: the network of `trained` is the one that this dataset teaches, too.
+    """
     folder = tmp_path_factory.mktemp("second")
     wider = golden_folder(folder / "golden", SPLITS | {"drive-e": "test"})
     _move_boxes(wider / "drives" / "drive-c" / "labels.parquet")
@@ -83,19 +85,8 @@ def _move_boxes(path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows), path)
 
 
-def keep(
-    lake: Lake,
-    name: str,
-    week: str,
-    made: Release,
-    evaluation: Path | None = None,
-    learnt: Manifest | None = None,
-) -> Manifest:
-    """Publish a release with the manifests that its assets would write; gives that of the evaluation.
-
-    Args:
-        learnt: the dataset that the network learnt from, where it is not the one that it is evaluated on.
-    """
+def keep(lake: Lake, week: str, made: Release, evaluation: Path | None = None) -> Manifest:
+    """Publish a release with the manifests that its assets would write; gives that of the evaluation."""
     from av_assets.promotion.bundles import model_bundles
     from av_assets.promotion.evaluation import eval_reports
     from av_assets.training.checkpoints import checkpoints
@@ -108,10 +99,9 @@ def keep(
         return {"code_version": version, "environment": environment_digest(), "policies": digests}
 
     judged = EvaluationPolicy.load()
-    dataset = publish(lake, "golden_slices", week, made.golden_slices, [])
-    taught = publish(
-        lake, "checkpoints", name, made.checkpoints, [learnt or dataset], **origin(checkpoints, made.training)
-    )
+    dataset = freeze(lake, week, made.golden_slices)
+    name, teaching = release_of(dataset), origin(checkpoints, made.training)
+    taught = publish(lake, "checkpoints", name, made.checkpoints, [dataset], **teaching)
     packing = origin(model_bundles, PackagingPolicy.load(), judged)
     packed = publish(lake, "model_bundles", name, made.model_bundles, [taught, dataset], **packing)
     report = evaluation or made.eval_reports
@@ -121,19 +111,21 @@ def keep(
 def test_an_evaluation_comes_out_to_the_bit_whatever_is_current_now(
     lake: Lake, first: Release, tmp_path: Path
 ) -> None:
-    before = keep(lake, FIRST, WEEK, first)
+    before = keep(lake, WEEK, first)
+    release = before.partition
     # What is current now is another dataset and another model; neither is what it was made from.
     (tmp_path / "newer").mkdir()
     (tmp_path / "newer" / "dataset.json").write_text("frozen again")
-    publish(lake, "golden_slices", WEEK, tmp_path / "newer", [])
-    publish(lake, "model_bundles", FIRST, tmp_path / "newer", [])
-    found = reproduce(lake, f"eval_reports/{FIRST}", tmp_path / "again")
+    freeze(lake, WEEK, tmp_path / "newer")
+    publish(lake, "model_bundles", release, tmp_path / "newer", [])
+    found = reproduce(lake, f"eval_reports/{release}", tmp_path / "again")
     assert found["identical"], found["files"]
     assert not found["ingredients"]
+    assert not found["misnamed"]
     made = {f["path"] for f in found["files"]}
     assert {"report.json", "predictions.parquet", "pr_curves_3d.png", "bev_examples.png"} <= made
     assert "latency.json" not in made
-    assert lake.require("eval_reports", FIRST).digest == before.digest, "nothing was published"
+    assert lake.require("eval_reports", release).digest == before.digest, "nothing was published"
 
 
 def test_an_evaluation_that_does_not_come_out_shows_the_figures_and_its_policy(
@@ -144,12 +136,12 @@ def test_an_evaluation_that_does_not_come_out_shows_the_figures_and_its_policy(
     was = report["slices"]["all"]["map50"]
     report["slices"]["all"]["map50"] = 0.875
     (tmp_path / "told" / "report.json").write_text(json.dumps(report))
-    made = keep(lake, FIRST, WEEK, first, tmp_path / "told")
+    made = keep(lake, WEEK, first, tmp_path / "told")
     strict = EvaluationPolicy.load().model_copy(update={"score_floor": 0.9})
     origin = made.made_from.model_copy(update={"policies": {"evaluation": strict.digest}})
     with lake.workdir() as folder:
-        lake.publish("eval_reports", FIRST, lake.checkout(made, folder / "out"), made_from=origin)
-    done = CliRunner().invoke(cli_reproduce.reproduce, [f"eval_reports/{FIRST}"])
+        lake.publish("eval_reports", made.partition, lake.checkout(made, folder / "out"), made_from=origin)
+    done = CliRunner().invoke(cli_reproduce.reproduce, [f"eval_reports/{made.partition}"])
     assert done.exit_code == 2, done.output
     shown = done.output.splitlines()
     assert "  report.json differs" in shown
@@ -161,9 +153,8 @@ def test_an_evaluation_that_does_not_come_out_shows_the_figures_and_its_policy(
 def test_two_releases_are_taken_apart_with_what_their_networks_said(
     lake: Lake, first: Release, second: Release, tmp_path: Path
 ) -> None:
-    keep(lake, FIRST, WEEK, first)
-    keep(lake, SECOND, LATER, second, learnt=lake.require("golden_slices", WEEK))
-    names = f"eval_reports/{FIRST}", f"eval_reports/{SECOND}"
+    made = keep(lake, WEEK, first), keep(lake, LATER, second)
+    names = f"eval_reports/{made[0].partition}", f"eval_reports/{made[1].partition}"
     work = tmp_path / "work"
     work.mkdir()
     found = explain(lake, *names, work, {})
@@ -177,9 +168,9 @@ def test_two_releases_are_taken_apart_with_what_their_networks_said(
     assert in_picture["labels"] < 0
     assert min(in_picture["model"], in_space["model"]) > 0, "the second was taught for longer"
     assert in_space["labels"] == 0, "the cuboids stayed where they were"
-    assert found["model_part"] == "training config and seed"
-    assert {d["what"] for d in found["because"]["model"]} == {"training", "seed"}
+    assert found["model_part"] == "training config and training data and seed"
+    assert {d["what"] for d in found["because"]["model"]} == {"training", "golden_slices", "seed"}
     assert found["because"]["thresholds"] == []
     shown = CliRunner().invoke(cli_diff.diff, list(names), catch_exceptions=False)
-    assert "model (training config and seed)" in shown.output
+    assert "model (training config and training data and seed)" in shown.output
     assert f"{in_space['model']:+.4f}" in shown.output

@@ -108,9 +108,10 @@ def test_wandb_is_told_what_it_has_words_for_and_the_rest_is_named() -> None:
             "ema_decay": {"kind": "choice", "values": [0.0, 0.99]},
         },
     )
-    text = wandb_sweep(spec, "train.py")
+    text = wandb_sweep(spec, "night.yaml", "golden")
     assert "constraint latency_p95_ms" in text.splitlines()[0]
     data = yaml.safe_load(text)
+    assert data["command"] == ["av", "sweeps", "trial", "night.yaml", "${args_json}", "--dataset", "golden"]
     assert data["method"] == "bayes"
     assert data["metric"] == {"name": "val_map50", "goal": "maximize"}
     assert data["early_terminate"] == {"type": "hyperband", "min_iter": 1, "eta": 3}

@@ -8,14 +8,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 from optuna.trial import TrialState
 from searching import spec_of, study_at
 from short_training import short
 
-from av_assets.domain.errors import TransientError
+from av_assets.domain.errors import PolicyError, TransientError
 from av_assets.domain.sweeps.asking import Launch, ask
 from av_assets.domain.sweeps.teaching import Teaching, figures
 from av_assets.domain.sweeps.trial import Ended, Report, run_trial
+from av_assets.domain.sweeps.wandb_config import agent_trial, wandb_sweep
 from av_assets.policies.sweeps import SweepPolicy
 from av_assets.policies.training import TrainingPolicy
 
@@ -82,3 +84,37 @@ def test_figures_are_named_by_their_paths_and_unknown_ones_are_left_out() -> Non
         "slices": {"night": {"val_map50": 0.4, "ok": True}},
     }
     assert figures(row) == {"epoch": 3.0, "val_map50": 0.5, "slices/night/val_map50": 0.4}
+
+
+def test_what_the_agent_of_wandb_starts_is_taught_and_told_to_its_run(
+    tmp_path: Path, golden: Path, small: SweepPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command as W&B's own agent makes it out of our configuration; its server alone is missing."""
+    from click.testing import CliRunner
+    from wandb.sdk.launch.sweeps import utils
+
+    from av_assets.cli.main import main
+
+    specification = tmp_path / "small.yaml"
+    specification.write_text(yaml.safe_dump(small.model_dump(mode="json")))
+    sweep = yaml.safe_load(wandb_sweep(small, str(specification), str(golden)))
+    asked = {name: {"value": part["value"]} for name, part in sweep["parameters"].items() if "value" in part}
+    asked["learning_rate"] = {"value": 0.002}
+    values = utils.create_sweep_command_args({"args": asked})
+    command = [part for word in utils.create_sweep_command(sweep["command"])
+               for part in (values["args_json"] if word == "${args_json}" else [word])]  # fmt: skip
+    assert command.pop(0) == "av"
+    for name, value in {"WANDB_MODE": "offline", "WANDB_RUN_ID": "abc", "WANDB_SILENT": "true"}.items():
+        monkeypatch.setenv(name, value)
+    done = CliRunner().invoke(main, [*command, "--out", str(tmp_path / "out")], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "val_map50 " in done.output
+    history = json.loads((tmp_path / "out" / "history.json").read_bytes())
+    assert len(history) == 2
+    assert list((tmp_path / "out").rglob("run-abc.wandb"))
+
+
+def test_an_agent_asks_for_what_the_specification_searches(tmp_path: Path, small: SweepPolicy) -> None:
+    with pytest.raises(PolicyError) as caught:
+        agent_trial(small, {"luck": 8}, tmp_path, tmp_path, lambda *told: None)
+    assert caught.value.code == "foreign_values"

@@ -28,6 +28,25 @@ class Reference:
     md5: str
 
 
+@contextmanager
+def agents_run(project: str, config: Mapping[str, Any]) -> Iterator[Any]:
+    """The run that W&B's agent has named in the environment of this process; WANDB_MODE=offline keeps it here."""
+    with _opened(config, project=project) as run:
+        yield run
+
+
+@contextmanager
+def _opened(config: Mapping[str, Any], **told: Any) -> Iterator[Any]:
+    import wandb
+
+    settings = wandb.Settings(silent=True, x_disable_stats=True)
+    run = wandb.init(config=dict(config), settings=settings, **told)
+    try:
+        yield run
+    finally:
+        run.finish()
+
+
 class Tracking(dg.ConfigurableResource["Tracking"]):
     """W&B runs in `folder`; `mode` is offline, online or disabled."""
 
@@ -37,22 +56,10 @@ class Tracking(dg.ConfigurableResource["Tracking"]):
 
     @contextmanager
     def run(self, name: str, config: Mapping[str, Any], tags: tuple[str, ...] = ()) -> Iterator[Any]:
-        import wandb
-
         Path(self.folder).mkdir(parents=True, exist_ok=True)
-        run = wandb.init(
-            project=self.project,
-            name=name,
-            config=dict(config),
-            tags=tags,
-            dir=self.folder,
-            mode=self.mode,
-            settings=wandb.Settings(silent=True, x_disable_stats=True),
-        )
-        try:
+        told = {"project": self.project, "name": name, "tags": tags, "dir": self.folder, "mode": self.mode}
+        with _opened(config, **told) as run:
             yield run
-        finally:
-            run.finish()
 
     def publish_dataset(
         self, name: str, references: Sequence[Reference], aliases: Sequence[str], metadata: Mapping[str, Any]

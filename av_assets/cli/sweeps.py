@@ -6,8 +6,7 @@ Belongs here: arguments and printing. Does not belong here: anything that a sens
 from __future__ import annotations
 
 import json
-import os
-import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,14 +125,16 @@ def trial(file: Path, values: str, dataset: Path, out: Path | None) -> None:
     """
     from av_assets.domain.sweeps.wandb_config import agent_trial
     from av_assets.policies.sweeps import SweepPolicy
-    from resources.tracking import Tracking
+    from resources.tracking import agents_run
 
     spec, chosen = SweepPolicy.load(file), _json_object(values)
-    name = os.environ.get("WANDB_RUN_ID") or spec.sweep
-    out = out or Path("sweep-trials", re.sub(r"[^\w-]", "_", name))
-    tracking = Tracking(folder=str(out), project=spec.sweep, mode=os.environ.get("WANDB_MODE", "online"))
-    with tracking.run(name, chosen, (spec.sweep,)) as run:
-        found = agent_trial(spec, chosen, dataset, out, lambda told, epoch: run.log({**told, "epoch": epoch}))
+    with agents_run(spec.sweep, chosen) as run:
+        state = out or Path("sweep-trials", run.id)
+
+        def track(told: Mapping[str, float], epoch: int) -> None:
+            run.log({**told, "epoch": epoch})
+
+        found = agent_trial(spec, chosen, dataset, state, track)
     for metric in spec.metrics:
         click.echo(f"{metric} {found[metric]:g}" if metric in found else f"{metric} is not known")
 

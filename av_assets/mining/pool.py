@@ -44,7 +44,7 @@ _BAD_MODEL = "pack the model again, or put another one into production"
     backfill_policy=BATCH,
     op_tags=DETECT.tags,
     pool=DETECT.pool,
-    code_version="1",
+    code_version="2",
     kinds={"parquet", "onnx"},
 )
 def pool_predictions(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:

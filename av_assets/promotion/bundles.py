@@ -66,7 +66,7 @@ GATE = Gate("model_bundles_equal_their_checkpoint", _claims)
     automation_condition=on_new_release,
     op_tags=EVALUATE.tags,
     pool=EVALUATE.pool,
-    code_version="2",
+    code_version="3",
     kinds={"onnx"},
 )
 def model_bundles(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:

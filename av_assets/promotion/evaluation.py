@@ -24,7 +24,7 @@ from sensors.conditions import on_new_release
     automation_condition=on_new_release,
     op_tags=EVALUATE.tags,
     pool=EVALUATE.pool,
-    code_version="3",
+    code_version="4",
     kinds={"onnx", "json"},
 )
 def eval_reports(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:

@@ -41,7 +41,7 @@ COLUMNS = ("epoch", "loss", "heatmap", "box", "drivable", "bev_heatmap", "bev_bo
     automation_condition=on_new_release,
     op_tags=TRAIN_MULTISENSOR.tags,
     pool=TRAIN_MULTISENSOR.pool,
-    code_version="3",
+    code_version="4",
     kinds={"pytorch", "wandb"},
 )
 def checkpoints(

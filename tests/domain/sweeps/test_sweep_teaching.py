@@ -90,6 +90,7 @@ def test_what_the_agent_of_wandb_starts_is_taught_and_told_to_its_run(
     tmp_path: Path, golden: Path, small: SweepPolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The command as W&B's own agent makes it out of our configuration; its server alone is missing."""
+    import wandb
     from click.testing import CliRunner
     from wandb.sdk.launch.sweeps import utils
 
@@ -104,14 +105,16 @@ def test_what_the_agent_of_wandb_starts_is_taught_and_told_to_its_run(
     command = [part for word in utils.create_sweep_command(sweep["command"])
                for part in (values["args_json"] if word == "${args_json}" else [word])]  # fmt: skip
     assert command.pop(0) == "av"
-    for name, value in {"WANDB_MODE": "offline", "WANDB_RUN_ID": "abc", "WANDB_SILENT": "true"}.items():
+    for name, value in {"WANDB_MODE": "offline", "WANDB_RUN_ID": "abc", "WANDB_DIR": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
+    wandb.teardown()  # it reads its environment once in a process
     done = CliRunner().invoke(main, [*command, "--out", str(tmp_path / "out")], catch_exceptions=False)
+    wandb.teardown()
     assert done.exit_code == 0, done.output
     assert "val_map50 " in done.output
     history = json.loads((tmp_path / "out" / "history.json").read_bytes())
     assert len(history) == 2
-    assert list((tmp_path / "out").rglob("run-abc.wandb"))
+    assert list(tmp_path.glob("wandb/offline-run-*/run-abc.wandb"))
 
 
 def test_an_agent_asks_for_what_the_specification_searches(tmp_path: Path, small: SweepPolicy) -> None:

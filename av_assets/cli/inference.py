@@ -115,7 +115,11 @@ def _predict(drives: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         for first, last in _ranges(known, set(drives)):
             tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
             done = job.execute_in_process(
-                instance=instance, asset_selection=[asset], tags=tags, raise_on_error=False
+                run_config={"loggers": {"console": {"config": {"log_level": "INFO"}}}},
+                instance=instance,
+                asset_selection=[asset],
+                tags=tags,
+                raise_on_error=False,
             )
             if not done.success:
                 raise AvError(

@@ -19,12 +19,9 @@ def open_lake() -> Lake:
 
 def open_instance() -> Any:
     """The Dagster instance of this installation."""
-    import warnings
-
     import dagster as dg
 
     from resources.environment import prepare
 
-    warnings.filterwarnings("ignore", category=dg.BetaWarning)
     prepare()
     return dg.DagsterInstance.get()

@@ -9,6 +9,7 @@ import fnmatch
 import json
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -63,6 +64,8 @@ def _fail(error: AvError, as_json: bool) -> NoReturn:
 @click.group(cls=_Faces, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Drive logs, labels, golden data, models and evidence as one asset graph."""
+    # What Dagster says of backfill_policy= whenever an asset is imported is about this code, not about what was asked.
+    warnings.filterwarnings("ignore", "Parameter `backfill_policy`")
 
 
 @main.command()

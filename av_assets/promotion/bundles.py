@@ -152,7 +152,11 @@ def _describe(lake: Lake, manifest: Manifest) -> dict[str, Any]:
         {
             "slice": name,
             "frames": str(row["frames"]),
-            **{p: "-" if (value := row["map50"][p]) is None else f"{value:.3f}" for p in there},
+            **{
+                f"{p}{' 3D' if key == 'map3d' else ''}": "-" if (v := row[key][p]) is None else f"{v:.3f}"
+                for key in ("map50", "map3d")
+                for p in there
+            },
         }
         for name, row in report["slices"].items()
     )
@@ -162,7 +166,7 @@ def _describe(lake: Lake, manifest: Manifest) -> dict[str, Any]:
     )
     return {
         "sizes": table(sizes),
-        "map50": table(rows),
+        "precisions/map": table(rows),
         "parity_inputs": parity["inputs"],
         "parity_max_abs_diff": max(parity["onnx"]["max_abs_diff"][name] for name in parity["heads"]),
         "tensorrt": engines["reason"] or f"{len(engines['engines'])} engines",

@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from av_assets.domain.errors import DatasetError
-from av_assets.domain.models.golden import GoldenSpec, Labels, Split, labelled_frames, read_scenes
+from av_assets.domain.models.golden import (
+    Cuboids,
+    GoldenSpec,
+    Labels,
+    Split,
+    labelled_frames,
+    read_scenes,
+)
+from av_assets.domain.models.inputs import CameraView
 from av_assets.domain.models.runtime import OnnxPerception
 
 Key = tuple[str, str, int]  # drive, clip_id, ref_ns
@@ -23,12 +31,17 @@ Key = tuple[str, str, int]  # drive, clip_id, ref_ns
 
 @dataclass(frozen=True)
 class Frame:
-    """One labelled frame: inputs without the batch axis, and the (height, width) of the camera's picture."""
+    """One labelled frame: inputs without the batch axis, and the (height, width) of the camera's picture.
+
+    `cuboids` is None where the dataset has no 3D truth of it, `view` where its camera is not calibrated.
+    """
 
     key: Key
     inputs: Mapping[str, NDArray[Any]]
     shape: tuple[int, int]
     labels: Labels
+    cuboids: Cuboids | None = None
+    view: CameraView | None = None
 
 
 def strata(root: Path, spec: GoldenSpec, splits: Sequence[Split]) -> dict[str, list[Key]]:
@@ -80,7 +93,8 @@ def read_frames(
             if key in wanted:
                 pixels = scene.frame.pixels()
                 inputs = runtime.inputs_of(pixels, scene.points_ego, scene.view, scene.tracks)
-                yield Frame(key, inputs, (pixels.shape[0], pixels.shape[1]), scene.labels)
+                shape = (pixels.shape[0], pixels.shape[1])
+                yield Frame(key, inputs, shape, scene.labels, scene.cuboids, scene.view)
 
 
 def frames_digest(frames: Sequence[Frame]) -> str:

@@ -1,4 +1,4 @@
-"""What each precision loses against float32 on every slice, and which of them may be used.
+"""What each precision loses against float32 on every slice, in the picture and in space, and which may be used.
 
 Belongs here: the measurement and the decision. Does not belong here: making precisions, thresholds of a release.
 """
@@ -13,9 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from av_assets.domain.metrics.boxes import Boxes
+from av_assets.domain.metrics.boxes3d import Boxes3d
+from av_assets.domain.metrics.judged3d import Frame3d, judged
 from av_assets.domain.metrics.matching import match, mean_average_precision
+from av_assets.domain.metrics.nuscenes import ClassRule, map3d, rules_of
 from av_assets.domain.models.golden import GoldenSpec, Labels
-from av_assets.domain.models.runtime import FP32, OnnxPerception
+from av_assets.domain.models.runtime import FP32, OUTPUTS_3D, Detections, OnnxPerception
 from av_assets.domain.models.session import stack
 from av_assets.domain.packaging.frames import Frame
 from av_assets.policies.evaluation import EvaluationPolicy
@@ -23,15 +26,19 @@ from av_assets.policies.packaging import PackagingPolicy
 
 ALL: Final = "all"
 BATCH: Final = 8
+IN_SPACE: Final = " in space"
+"""Behind the name of a slice where its mAP of cuboids is meant."""
 
 
 @dataclass(frozen=True)
 class SliceScore:
-    """mAP at IoU 0.5 (None: nothing to find) of one precision on one slice."""
+    """mAP at IoU 0.5, and of cuboids by nuScenes' distances, of one precision on one slice; None: nothing to find."""
 
     frames: int
     objects: int
     map50: float | None
+    objects3d: int = 0
+    map3d: float | None = None
 
 
 Scores = Mapping[str, SliceScore]
@@ -57,8 +64,10 @@ def score(
     slices: Mapping[str, NDArray[np.bool_]],
     evaluation: EvaluationPolicy,
 ) -> dict[str, SliceScore]:
-    """mAP of one precision on each slice; small and hidden objects are ignored as in evaluation reports."""
-    found = _found(runtime, frames, evaluation)
+    """Scores of one precision on each slice, by the rules of evaluation reports."""
+    seen = _seen(runtime, frames)
+    found = _found(seen, evaluation)
+    truth3d, found3d, rules = _in_space(runtime, frames, seen, evaluation)
     truth = Boxes.concat([Boxes.of_frame(i, f.labels.boxes, f.labels.classes) for i, f in enumerate(frames)])
     ignore = np.concatenate([_ignored(f.labels, evaluation) for f in frames])
     scores = {}
@@ -72,20 +81,41 @@ def score(
             evaluation.match_iou,
         )
         objects = int((~ignore[in_truth]).sum())
-        scores[name] = SliceScore(int(held.sum()), objects, mean_average_precision(matches))
+        inside, told = truth3d.where(held[truth3d.frame]), found3d.where(held[found3d.frame])
+        scores[name] = SliceScore(
+            int(held.sum()), objects, mean_average_precision(matches), len(inside), map3d(inside, told, rules)
+        )
     return scores
 
 
-def _found(runtime: OnnxPerception, frames: Sequence[Frame], evaluation: EvaluationPolicy) -> Boxes:
-    parts = []
+def _seen(runtime: OnnxPerception, frames: Sequence[Frame]) -> list[Detections]:
+    seen = []
+    wanted = [name for name in runtime.outputs if name != "drivable"]
     for start in range(0, len(frames), BATCH):
         batch = frames[start : start + BATCH]
-        out = runtime.run(stack([frame.inputs for frame in batch]), ("boxes", "scores", "classes"))
-        for row, frame in enumerate(batch):
-            seen = runtime.detections(out, row, frame.shape)
-            boxes = Boxes.of_frame(start + row, seen.boxes, seen.classes, seen.scores)
-            parts.append(boxes.where(boxes.score >= evaluation.score_floor))
-    return Boxes.concat(parts)
+        out = runtime.run(stack([frame.inputs for frame in batch]), wanted)
+        seen += [runtime.detections(out, row, frame.shape) for row, frame in enumerate(batch)]
+    return seen
+
+
+def _found(seen: Sequence[Detections], evaluation: EvaluationPolicy) -> Boxes:
+    found = Boxes.concat([Boxes.of_frame(i, s.boxes, s.classes, s.scores) for i, s in enumerate(seen)])
+    return found.where(found.score >= evaluation.score_floor)
+
+
+def _in_space(
+    runtime: OnnxPerception, frames: Sequence[Frame], seen: Sequence[Detections], evaluation: EvaluationPolicy
+) -> tuple[Boxes3d, Boxes3d, Sequence[ClassRule]]:
+    """Truth and detections that count; both empty where the network has no such head, or the dataset no such truth."""
+    rules = rules_of(runtime.classes, evaluation.nuscenes_classes)
+    pairs: list[Frame3d | None] = [None] * len(frames)
+    if OUTPUTS_3D[0] in runtime.outputs:
+        for i, (frame, found) in enumerate(zip(frames, seen, strict=True)):
+            if frame.cuboids is not None:
+                kept = found.scores3d >= evaluation.score_floor
+                cuboids = found.boxes3d[kept], found.scores3d[kept], found.classes3d[kept]
+                pairs[i] = Frame3d(frame.cuboids, frame.labels, frame.view, *cuboids)
+    return *judged(pairs, rules), rules
 
 
 def _ignored(labels: Labels, evaluation: EvaluationPolicy) -> NDArray[np.bool_]:
@@ -94,13 +124,17 @@ def _ignored(labels: Labels, evaluation: EvaluationPolicy) -> NDArray[np.bool_]:
 
 
 def losses(reference: Scores, other: Scores, policy: PackagingPolicy) -> dict[str, float]:
-    """How much mAP `other` loses (negative: gains) on each slice that has enough to say."""
+    """How much mAP `other` loses (negative: gains) on each slice that has enough to say; see `IN_SPACE`."""
     found = {}
     for name, was in reference.items():
-        now = other[name].map50
-        enough = was.frames >= policy.min_slice_frames and was.objects >= policy.min_slice_objects
-        if enough and was.map50 is not None and now is not None:
-            found[name] = was.map50 - now
+        now = other[name]
+        for what, before, after, objects in (
+            (name, was.map50, now.map50, was.objects),
+            (name + IN_SPACE, was.map3d, now.map3d, was.objects3d),
+        ):
+            enough = was.frames >= policy.min_slice_frames and objects >= policy.min_slice_objects
+            if enough and before is not None and after is not None:
+                found[what] = before - after
     return found
 
 
@@ -126,16 +160,19 @@ def gate_report(
     lost = {name: losses(reference, other, policy) for name, other in scores.items() if name != FP32}
     refused = {name: why for name, found in lost.items() if (why := refusal(found, limits[name]))}
     return {
-        "metric": "mAP at IoU 0.5 on val and test frames",
+        "metric": "mAP at IoU 0.5, and of cuboids by nuScenes' distances, on val and test frames",
         "limits": limits,
         "bytes": dict(sizes),
         "slices": {
             name: {
                 "frames": was.frames,
                 "objects": was.objects,
-                "decides": any(name in found for found in lost.values()),
+                "objects3d": was.objects3d,
+                "decides": any({name, name + IN_SPACE} & found.keys() for found in lost.values()),
                 "map50": {precision: scores[precision][name].map50 for precision in scores},
+                "map3d": {precision: scores[precision][name].map3d for precision in scores},
                 "loss": {precision: found.get(name) for precision, found in lost.items()},
+                "loss3d": {precision: found.get(name + IN_SPACE) for precision, found in lost.items()},
             }
             for name, was in reference.items()
         },

@@ -141,6 +141,18 @@ def test_the_worst_slice_decides() -> None:
     assert gate.refusal({}, 0.06)
 
 
+def test_cuboids_alone_can_refuse_a_precision() -> None:
+    policy = PackagingPolicy.load()
+    was = {"all": gate.SliceScore(100, 100, 0.8, 90, 0.7), "day": gate.SliceScore(100, 100, 0.8, 3, 0.7)}
+    now = {"all": gate.SliceScore(100, 100, 0.8, 90, 0.6), "day": gate.SliceScore(100, 100, 0.8, 3, 0.1)}
+    lost = gate.losses(was, now, policy)
+    assert lost == pytest.approx({"all": 0.0, "day": 0.0, "all in space": 0.1})
+    assert gate.refusal(lost, 0.02).startswith("all in space: mAP falls by 0.1000")
+    report = gate.gate_report({"fp32": was, "fp16": now}, policy, {"fp32": 2, "fp16": 1}, [])
+    assert report["slices"]["all"]["loss3d"]["fp16"] == pytest.approx(0.1)
+    assert report["usable"] == ["fp32"]
+
+
 def test_a_slice_with_little_to_say_decides_nothing() -> None:
     policy = PackagingPolicy.load()
     was = {
@@ -187,6 +199,7 @@ def test_scores_are_those_of_the_evaluation(packed: Path, golden: Path, policies
     """The same frames and the same rules as eval_reports, by another way."""
     from av_assets.domain.metrics.boxes import Boxes
     from av_assets.domain.metrics.detection import detection_scores
+    from av_assets.domain.metrics.slices3d import scores3d
 
     runtime, spec = OnnxPerception(packed), read_spec(golden)
     groups = frames.strata(golden, spec, ("test",))
@@ -195,7 +208,14 @@ def test_scores_are_those_of_the_evaluation(packed: Path, golden: Path, policies
     assert {"all", "day", "night", "light=day", "light=night"} <= set(slices)
     found = gate.score(runtime, judged, slices, policies.evaluation)["all"]
     truth = Boxes.concat([Boxes.of_frame(i, f.labels.boxes, f.labels.classes) for i, f in enumerate(judged)])
-    seen = gate._found(runtime, judged, policies.evaluation)
+    answers = gate._seen(runtime, judged)
+    seen = gate._found(answers, policies.evaluation)
     ignore = np.concatenate([gate._ignored(f.labels, policies.evaluation) for f in judged])
     coco = detection_scores(truth, seen, ignore, list(range(len(judged))), spec.classes)
     assert found.map50 == pytest.approx(coco.map50, abs=1e-6)
+    truth3d, found3d, _ = gate._in_space(runtime, judged, answers, policies.evaluation)
+    drives = [frame.key[0] for frame in judged]
+    space = scores3d(truth3d, found3d, drives, spec.classes, policies.evaluation)
+    assert found.objects3d == space.objects3d
+    assert found.objects3d
+    assert found.map3d == pytest.approx(space.map3d, abs=1e-9)

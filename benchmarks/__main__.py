@@ -55,7 +55,8 @@ PIECES: dict[str, Callable[[Settings, Say], list[Figure]]] = {
     "load": loading.run,
     "memory": loading.memory,
 }
-USUAL = ("ingest", "sync", "front", "dagster", "load", "catalog", "fleet", "search", "datasets")
+ON_REQUEST = ("front.memory", "redaction", "memory")
+USUAL = tuple(name for name in PIECES if name not in ON_REQUEST)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 Every drive has all its materializations, so that automation has everything to compare and nothing to ask for. They
 are written straight into Dagster's event log, copied from one that Dagster wrote itself: reporting half a million
-one by one would take an hour. `fleet` takes minutes and is measured on request only.
+one by one would take an hour. `fleet` takes minutes.
 """
 
 from __future__ import annotations

@@ -246,7 +246,7 @@ def test_a_token_that_the_server_does_not_know_is_refused_and_not_repeated(serve
     assert "f" * 40 not in repr(LabelStudio(server.url, "f" * 40))
 
 
-def test_a_server_that_is_not_there_is_named(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         with pytest.raises(TransientError, match="label_studio_unreachable"):

@@ -51,8 +51,9 @@ class Gate:
 
 def record_of(lake: Lake, manifest: Manifest) -> Record | None:
     """The claims that a bundle was judged by, or None where it has none."""
-    held = any(f.path == RECORD_FILE for f in manifest.files)
-    return Record.from_json(lake.read_bytes(manifest, RECORD_FILE)) if held else None
+    if not manifest.holds(RECORD_FILE):
+        return None
+    return Record.from_json(lake.read_bytes(manifest, RECORD_FILE))
 
 
 def require_passed(lake: Lake, manifest: Manifest) -> Manifest:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,9 @@ class Reference:
     md5: str
 
 
-@contextmanager
-def agents_run(project: str, config: Mapping[str, Any]) -> Iterator[Any]:
+def agents_run(project: str, config: Mapping[str, Any]) -> AbstractContextManager[Any]:
     """The run that W&B's agent has named in the environment of this process; WANDB_MODE=offline keeps it here."""
-    with _opened(config, project=project) as run:
-        yield run
+    return _opened(config, project=project)
 
 
 @contextmanager

@@ -123,7 +123,7 @@ def trial(file: Path, values: str, dataset: Path, out: Path | None) -> None:
 
     It reports to the run that the agent names; WANDB_MODE=offline keeps that run here.
     """
-    from av_assets.domain.sweeps.wandb_config import agent_trial
+    from av_assets.domain.sweeps.agent import agent_trial
     from av_assets.policies.sweeps import SweepPolicy
     from resources.tracking import agents_run
 

@@ -53,7 +53,7 @@ def write_view(lake: Lake, clip_id: str, out: Path) -> dict[str, Any]:
     drive, _, number = clip_id.partition("/")
     manifest = lake.manifest("synced_shards", drive)
     path = f"clips/{number}.parquet"
-    if manifest is None or all(f.path != path for f in manifest.files):
+    if manifest is None or not manifest.holds(path):
         raise AvError(
             f"no clip {clip_id}", code="no_such_clip", drive=drive, remedy='list them: av sql "FROM clips"'
         )
@@ -90,7 +90,7 @@ def _labels(lake: Lake, drive: str, folder: Path) -> tuple[Path | None, str]:
     """The best labels that the drive has, and which asset they are of."""
     for asset in _LABELS:
         manifest = lake.manifest(asset, drive)
-        if manifest is not None and any(f.path == "labels.parquet" for f in manifest.files):
+        if manifest is not None and manifest.holds("labels.parquet"):
             folder.mkdir()
             return lake.checkout(manifest, folder, "labels.parquet") / "labels.parquet", asset
     return None, ""

@@ -298,7 +298,7 @@ def _describe(work: Work, plan: GoldenPlan, found: Gathered, verdict: Verdict) -
         if drive in members:
             made_by[asset] |= {(f"policy {n}", d) for n, d in manifest.made_from.policies.items()}
             made_by[asset].add(("code version", manifest.made_from.code_version))
-            if asset == "verified_labels" and any(f.path == "report.json" for f in manifest.files):
+            if asset == "verified_labels" and manifest.holds("report.json"):
                 reports[drive] = json.loads(work.lake.read_bytes(manifest, "report.json"))
     drives = found.context["drives"]
     rows = [row for row in drives.to_pylist() if row["drive"] in members] if drives is not None else []

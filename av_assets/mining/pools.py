@@ -145,7 +145,7 @@ def frames_of(
 
     drive, _, number = clip.rpartition("/")
     shards, path = inputs.get(f"synced_shards/{drive}"), f"clips/{number}.parquet"
-    if shards is None or not any(file.path == path for file in shards.files):
+    if shards is None or not shards.holds(path):
         return []
     with pq.ParquetFile(pa.BufferReader(lake.read_bytes(shards, path))) as source:
         if camera not in source.schema_arrow.names:

@@ -153,8 +153,8 @@ def _describe(lake: Lake, manifest: Manifest) -> dict[str, Any]:
             "slice": name,
             "frames": str(row["frames"]),
             **{
-                f"{p}{' 3D' if key == 'map3d' else ''}": "-" if (v := row[key][p]) is None else f"{v:.3f}"
-                for key in ("map50", "map3d")
+                p + where: "-" if (value := row[key][p]) is None else f"{value:.3f}"
+                for key, where in (("map50", ""), ("map3d", " 3D"))
                 for p in there
             },
         }

@@ -14,10 +14,11 @@ from searching import spec_of, study_at
 from short_training import short
 
 from av_assets.domain.errors import PolicyError, TransientError
+from av_assets.domain.sweeps.agent import agent_trial
 from av_assets.domain.sweeps.asking import Launch, ask
 from av_assets.domain.sweeps.teaching import Teaching, figures
 from av_assets.domain.sweeps.trial import Ended, Report, run_trial
-from av_assets.domain.sweeps.wandb_config import agent_trial, wandb_sweep
+from av_assets.domain.sweeps.wandb_config import wandb_sweep
 from av_assets.policies.sweeps import SweepPolicy
 from av_assets.policies.training import TrainingPolicy
 
